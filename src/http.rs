@@ -1,0 +1,555 @@
+//! The HTTP client: a request, who asks, and everything that came back.
+//!
+//! Two layers: [`Caller`] says who asks and where, [`Request`] what. Every exchange is recorded before anything is judged,
+//! so a failure never loses the body.
+
+use std::borrow::Cow;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
+use url::Url;
+
+use crate::config::{Deadlines, Target};
+use crate::exchange::{BODY_KEPT_CHARS, Kind, Recorder, Timing, keep, ms};
+use crate::expect::{Class, Expect, Failure, Held, Is, Mismatch, Stop, Trouble, shown};
+use crate::identity::Credential;
+use crate::net::{Watch, causes};
+use crate::secret::redact;
+use crate::{io, poll};
+
+/// Response bodies are read up to this size; more is a failure, not a memory problem.
+pub const BODY_LIMIT_BYTES: usize = 8 * 1024 * 1024;
+
+/// Someone who asks one of the target's two HTTP services.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub(crate) target: Arc<Target>,
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) client: reqwest::Client,
+    pub(crate) base: Url,
+    pub(crate) who: Credential,
+    /// Prefix of `x-request-id`: run and check.
+    pub(crate) request_prefix: String,
+}
+
+impl Caller {
+    /// `GET path`.
+    #[must_use]
+    pub fn get(&self, path: impl Into<String>) -> Request {
+        self.request("GET", path)
+    }
+
+    /// `POST path` with a JSON body.
+    #[must_use]
+    pub fn post(&self, path: impl Into<String>, body: impl Into<Value>) -> Request {
+        self.request("POST", path).json(body)
+    }
+
+    /// `PUT path` with a JSON body.
+    #[must_use]
+    pub fn put(&self, path: impl Into<String>, body: impl Into<Value>) -> Request {
+        self.request("PUT", path).json(body)
+    }
+
+    /// `DELETE path`.
+    #[must_use]
+    pub fn delete(&self, path: impl Into<String>) -> Request {
+        self.request("DELETE", path)
+    }
+
+    /// Any method, no body.
+    #[must_use]
+    pub fn request(&self, method: &'static str, path: impl Into<String>) -> Request {
+        Request {
+            caller: self.clone(),
+            method,
+            path: path.into(),
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: None,
+            deadline: Deadlines::of(self.target.settings.deadlines.reply_ms),
+        }
+    }
+
+    /// The same caller with other credentials.
+    #[must_use]
+    pub fn with(&self, who: Credential) -> Self {
+        Self { who, ..self.clone() }
+    }
+}
+
+/// A request that has not been sent yet.
+#[derive(Debug)]
+#[must_use = "a request does nothing until it is sent"]
+pub struct Request {
+    caller: Caller,
+    method: &'static str,
+    path: String,
+    query: Vec<(String, String)>,
+    headers: Vec<(String, String)>,
+    body: Option<(Vec<u8>, &'static str)>,
+    deadline: Duration,
+}
+
+impl Request {
+    /// Adds a query parameter; it is percent-encoded.
+    pub fn query(mut self, name: &str, value: impl ToString) -> Self {
+        self.query.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Adds a header.
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Sets a JSON body.
+    pub fn json(mut self, body: impl Into<Value>) -> Self {
+        self.body = Some((body.into().to_string().into_bytes(), "application/json"));
+        self
+    }
+
+    /// Allows more time than `reply_ms`, for a request that waits for an agent.
+    pub fn within(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Sends it and reads the whole response.
+    ///
+    /// # Errors
+    /// *Errored* when the target cannot be reached or lies outside the target's hosts; *failed* when a connection broke or
+    /// the deadline passed. Any status is a reply.
+    #[track_caller]
+    pub fn send(self) -> impl Future<Output = Held<Reply>> {
+        let at = Location::caller();
+        async move {
+            let (mut sent, response) = self.open(at, Kind::Http).await?;
+            let waiting = sent.recorder.waiting(format!("the rest of the body of {}", sent.what));
+            let read = poll::within(sent.left(), io::run(read_all(response, BODY_LIMIT_BYTES))).await;
+            drop(waiting);
+            match read {
+                Some(Ok(body)) => Ok(sent.finish(body)),
+                Some(Err((partial, error))) => {
+                    sent.keep_body(&partial);
+                    Err(sent.broken("its whole body", &format!("{error} after {} bytes of the body", partial.len())))
+                }
+                None => Err(sent.broken("its whole body", "the deadline passed while the body was still coming")),
+            }
+        }
+    }
+
+    /// Sends it and gives the response as soon as its head is there.
+    pub(crate) async fn open(self, at: &'static Location<'static>, kind: Kind) -> Held<(Sent, reqwest::Response)> {
+        let Self { caller, method, path, query, headers, body, deadline } = self;
+        let url = build_url(&caller.base, &path, &query)?;
+        let recorder = Arc::clone(&caller.recorder);
+        let id = recorder.begin(kind, &caller.who.label(), caller.who.is_good(), method, url.as_str());
+        let started = Instant::now();
+        if !caller.target.owns(&url) {
+            return Err(Trouble::suite(
+                format!(
+                    "the suite was about to contact {} which is no host of target `{}`",
+                    redact(url.as_str()),
+                    caller.target.name
+                ),
+                "this is a defect of the check: it must never follow a URL to another host",
+            ));
+        }
+        let mut map = HeaderMap::new();
+        let request_id = format!("{}-{id}", caller.request_prefix);
+        let mut all = vec![("x-request-id".to_owned(), request_id), ("traceparent".to_owned(), traceparent())];
+        if let Some(authorization) = caller.who.authorization() {
+            all.push(("authorization".to_owned(), authorization));
+        }
+        if let Some((_, content_type)) = &body {
+            all.push(("content-type".to_owned(), (*content_type).to_owned()));
+        }
+        all.extend(headers);
+        for (name, value) in &all {
+            let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str())) else {
+                return Err(Trouble::suite(
+                    format!("header {name} cannot be sent with this value"),
+                    "this is a defect of the check",
+                ));
+            };
+            map.insert(name, value);
+        }
+        let body = body.map(|(bytes, _)| bytes).unwrap_or_default();
+        recorder.update(id, |x| {
+            x.request_headers = all.iter().map(|(name, value)| (name.clone(), redact(value))).collect();
+            x.request_body = (!body.is_empty()).then(|| keep(&String::from_utf8_lossy(&body), BODY_KEPT_CHARS));
+        });
+        let size = method.len() + url.as_str().len() + body.len() + all.iter().map(|(n, v)| n.len() + v.len() + 4).sum::<usize>();
+        let request_headers = map.clone();
+        let request =
+            caller.client.request(method.parse().unwrap_or_default(), url.clone()).headers(map).body(body).build().map_err(
+                |error| {
+                    Trouble::suite(format!("request {method} {}: {error}", redact(url.as_str())), "this is a defect of the check")
+                },
+            )?;
+        let what = format!("{method} {}", redact(url.path()));
+        let sent = Sent {
+            recorder,
+            id,
+            started,
+            at,
+            deadline,
+            what,
+            size,
+            request_headers,
+            reply: None,
+            target: Arc::clone(&caller.target),
+        };
+        sent.dispatch(caller.client, request).await
+    }
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) id: u32,
+    pub(crate) started: Instant,
+    at: &'static Location<'static>,
+    deadline: Duration,
+    pub(crate) what: String,
+    size: usize,
+    request_headers: HeaderMap,
+    reply: Option<(u16, HeaderMap, Duration)>,
+    target: Arc<Target>,
+}
+
+impl Sent {
+    async fn dispatch(mut self, client: reqwest::Client, request: reqwest::Request) -> Held<(Self, reqwest::Response)> {
+        let watch = Watch::default();
+        let waiting = self.recorder.waiting(format!("the response to {}", self.what));
+        let watched = watch.clone();
+        let exchange = io::run(async move { watched.over(client.execute(request)).await });
+        let outcome = poll::within(self.deadline, exchange).await;
+        drop(waiting);
+        let first_byte = self.started.elapsed();
+        let mut timing = Timing::default();
+        let tls = watch.read(self.started, &mut timing);
+        self.recorder.update(self.id, |x| {
+            x.timing = timing;
+            x.tls = tls;
+        });
+        let response = match outcome {
+            Some(Ok(response)) => response,
+            Some(Err(error)) => {
+                let text = causes(&error);
+                if error.is_connect() || error.is_timeout() {
+                    return Err(self.unreachable(&format!("{} failed: {text}", watch.step())));
+                }
+                self.count_sent();
+                return Err(self.broken("a response", &text));
+            }
+            None => {
+                self.count_sent();
+                let ms = self.deadline.as_millis();
+                return Err(self.broken(&format!("a response within {ms} ms"), "no byte of a response until the deadline"));
+            }
+        };
+        self.count_sent();
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let head: usize = headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 4).sum();
+        self.recorder.update(self.id, |x| {
+            x.timing.first_byte_ms = Some(ms(first_byte));
+            x.status = Some(status);
+            x.peer = response.remote_addr();
+            x.http_version = Some(format!("{:?}", response.version()));
+            x.bytes_received += (head + 12) as u64;
+            x.response_headers =
+                headers.iter().map(|(n, v)| (n.to_string(), redact(&String::from_utf8_lossy(v.as_bytes())))).collect();
+        });
+        self.reply = Some((status, headers, first_byte));
+        Ok((self, response))
+    }
+
+    /// What is left of the deadline.
+    pub(crate) fn left(&self) -> Duration {
+        self.deadline.saturating_sub(self.started.elapsed())
+    }
+
+    fn count_sent(&self) {
+        self.recorder.update(self.id, |x| x.bytes_sent = self.size as u64);
+    }
+
+    fn keep_body(&self, body: &[u8]) {
+        let total = self.started.elapsed();
+        self.recorder.update(self.id, |x| {
+            x.timing.total_ms = Some(ms(total));
+            x.bytes_received += body.len() as u64;
+            x.response_body = Some(keep(&String::from_utf8_lossy(body), BODY_KEPT_CHARS));
+        });
+    }
+
+    pub(crate) fn finish(&mut self, body: Vec<u8>) -> Reply {
+        self.keep_body(&body);
+        let (status, headers, first_byte) = self.reply.take().unwrap_or_default();
+        let json = serde_json::from_slice(&body).ok();
+        Reply {
+            recorder: Arc::clone(&self.recorder),
+            exchange: self.id,
+            what: std::mem::take(&mut self.what),
+            status,
+            headers,
+            request_headers: std::mem::take(&mut self.request_headers),
+            elapsed: self.started.elapsed(),
+            first_byte,
+            body,
+            json,
+        }
+    }
+
+    fn unreachable(&self, what: &str) -> Stop {
+        self.recorder.update(self.id, |x| x.error = Some(what.to_owned()));
+        unreachable_target(&self.target, what, self.id)
+    }
+
+    /// A connection that was there and broke: the service's (or its gateway's) failure.
+    pub(crate) fn broken(&self, wanted: &str, got: &str) -> Stop {
+        let got = redact(got);
+        let total = self.started.elapsed();
+        self.recorder.update(self.id, |x| {
+            x.error = Some(got.clone());
+            x.timing.total_ms = Some(ms(total));
+        });
+        Stop::Failed(Box::new(Failure {
+            expectation: format!("{} is answered", self.what),
+            wanted: wanted.to_owned(),
+            got,
+            at: format!("{}:{}", self.at.file(), self.at.line()),
+            class: Some(Class::Transport),
+            about: vec![self.id],
+        }))
+    }
+}
+
+/// The target cannot be reached: nothing was learned about the service, so this is no *failed*.
+pub(crate) fn unreachable_target(target: &Target, what: &str, exchange: u32) -> Stop {
+    let remedy = if what.contains("certificate") || what.contains("Certificate") {
+        "the server's certificate is not trusted for this name: if the target has a private CA, set CRITICAL_CA_FILE to its PEM file"
+    } else if target.is_local() {
+        "nothing answers at this address: start the server there, or unset CRITICAL_*_URL to use the embedded stand-in"
+    } else {
+        "check that the target is up and that this machine may reach it (DNS, VPN, firewall), and the URLs of the target"
+    };
+    Stop::Errored(Box::new(Trouble {
+        what: format!("target `{}` cannot be reached: {}", target.name, redact(what)),
+        remedy: remedy.to_owned(),
+        class: Class::Transport,
+        about: vec![exchange],
+    }))
+}
+
+async fn read_all(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, (Vec<u8>, String)> {
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() > limit => return Err((body, format!("more than {limit} bytes"))),
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return Ok(body),
+            Err(error) => return Err((body, causes(&error))),
+        }
+    }
+}
+
+fn build_url(base: &Url, path: &str, query: &[(String, String)]) -> Held<Url> {
+    let text = format!("{}{path}", base.as_str().trim_end_matches('/'));
+    let mut url =
+        Url::parse(&text).map_err(|error| Trouble::suite(format!("URL {text}: {error}"), "this is a defect of the check"))?;
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    Ok(url)
+}
+
+/// A W3C `traceparent` (Trace Context, section 3.2), sampled.
+pub(crate) fn traceparent() -> String {
+    let id = || uuid::Uuid::new_v4().simple().to_string();
+    format!("00-{}-{}-01", id(), &id()[..16])
+}
+
+/// A whole response.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    recorder: Arc<Recorder>,
+    /// Number of the exchange.
+    pub exchange: u32,
+    /// Method and path, for texts.
+    pub what: String,
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The headers of the request.
+    pub request_headers: HeaderMap,
+    /// From the request to the last byte of the response.
+    pub elapsed: Duration,
+    /// From the request to the head of the response.
+    pub first_byte: Duration,
+    /// The body as it came.
+    pub body: Vec<u8>,
+    json: Option<Value>,
+}
+
+impl Reply {
+    /// Names an expectation about this reply.
+    #[track_caller]
+    pub fn must(&self, name: impl Into<Cow<'static, str>>) -> ReplyExpect<'_> {
+        ReplyExpect { reply: self, expect: Expect::new(&self.recorder, name, vec![self.exchange], Location::caller()) }
+    }
+
+    /// The body as JSON; null if it is none, which every matcher then reports.
+    #[must_use]
+    pub fn json(&self) -> &Value {
+        self.json.as_ref().unwrap_or(&Value::Null)
+    }
+
+    /// A header as text; empty if it is absent.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The status and the beginning of the body, for a person.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let body = String::from_utf8_lossy(&self.body);
+        format!("{} {}", self.status, keep(&body, 400))
+    }
+}
+
+/// A named expectation about a reply.
+#[derive(Debug)]
+#[must_use = "an expectation that is named but matches nothing cannot fail"]
+pub struct ReplyExpect<'a> {
+    reply: &'a Reply,
+    expect: Expect<'a>,
+}
+
+impl ReplyExpect<'_> {
+    /// Wants this status.
+    pub fn status(self, wanted: u16) -> Held {
+        self.status_in(&[wanted])
+    }
+
+    /// Wants one of these statuses.
+    pub fn status_in(self, wanted: &[u16]) -> Held {
+        let held = wanted.contains(&self.reply.status);
+        self.expect.that(held, format!("status {}", join(wanted)), format!("status {}", self.reply.summary()))
+    }
+
+    /// Wants a 2xx with a JSON body that has these fields.
+    pub fn json(self, wanted: &[(&str, Is)]) -> Held {
+        self.status_and_json(&[200, 201], wanted)
+    }
+
+    /// Wants fields of the body, whatever the status.
+    pub fn fields(self, wanted: &[(&str, Is)]) -> Held {
+        self.expect.fields(self.reply.json(), wanted)
+    }
+
+    /// Wants one of these statuses with a JSON body that has these fields.
+    pub fn status_and_json(self, statuses: &[u16], wanted: &[(&str, Is)]) -> Held {
+        if statuses.contains(&self.reply.status) && self.reply.json.is_some() {
+            return self.expect.fields(self.reply.json(), wanted);
+        }
+        self.expect.that(false, format!("status {} with a JSON body", join(statuses)), format!("status {}", self.reply.summary()))
+    }
+
+    /// Wants a refusal by the API: one of these statuses with the error envelope of the contract (section 3), which names the
+    /// same status, a code and a trace id.
+    pub fn refused(self, statuses: &[u16]) -> Held {
+        let status = self.reply.status;
+        self.status_and_json(
+            statuses,
+            &[
+                ("/error", Is::exactly(true)),
+                ("/error_code", Is::Text),
+                ("/message", Is::Text),
+                ("/details/status_code", Is::exactly(status)),
+                ("/trace_id", Is::Text),
+            ],
+        )
+    }
+
+    /// Wants a refusal by validation: 422 with a `detail` list whose `loc` names this field (contract, section 3).
+    pub fn invalid(self, field: &str) -> Held {
+        let reply = self.reply;
+        let names_it = |error: &Value| error["loc"].as_array().is_some_and(|loc| loc.iter().any(|part| part == field));
+        let named = reply.json()["detail"].as_array().is_some_and(|errors| errors.iter().any(names_it));
+        self.expect.that(
+            reply.status == 422 && named,
+            format!("status 422 with a detail whose loc names {field:?}"),
+            format!("status {}", reply.summary()),
+        )
+    }
+
+    /// Wants a header that contains this text.
+    pub fn header_has(self, name: &str, part: &str) -> Held {
+        let got = self.reply.header(name).to_owned();
+        self.expect.that(got.contains(part), format!("header {name} with {part:?}"), format!("{got:?}"))
+    }
+
+    /// Wants a string at this place of a 2xx answer, and gives it.
+    pub fn text_at(self, pointer: &str) -> Held<String> {
+        let found = self.reply.json().pointer(pointer);
+        let ok = (200..300).contains(&self.reply.status);
+        let result = match found.and_then(Value::as_str) {
+            Some(text) if ok && !text.is_empty() => Ok(text.to_owned()),
+            _ => Err(Mismatch::new(
+                format!("2xx with a string at {pointer}"),
+                format!("{} there; status {}", shown(found), self.reply.summary()),
+            )),
+        };
+        self.expect.hold(result)
+    }
+
+    /// Wants a list at this place of a 2xx answer, and gives it.
+    pub fn list_at(self, pointer: &str) -> Held<Vec<Value>> {
+        let found = self.reply.json().pointer(pointer);
+        let ok = (200..300).contains(&self.reply.status);
+        let result = match found.and_then(Value::as_array) {
+            Some(items) if ok => Ok(items.clone()),
+            _ => Err(Mismatch::new(format!("2xx with a list at {pointer:?}"), format!("status {}", self.reply.summary()))),
+        };
+        self.expect.hold(result)
+    }
+
+    /// Wants fields of a part of the body.
+    pub fn fields_of(self, part: &Value, wanted: &[(&str, Is)]) -> Held {
+        self.expect.fields(part, wanted)
+    }
+
+    /// Wants exactly one item and gives it.
+    pub fn one<T: std::fmt::Debug>(self, items: Vec<T>, what: impl std::fmt::Display) -> Held<T> {
+        self.expect.one(items, what)
+    }
+
+    /// Wants two values to be equal.
+    pub fn equal<T: PartialEq + std::fmt::Debug + ?Sized>(self, got: &T, wanted: &T) -> Held {
+        self.expect.equal(got, wanted)
+    }
+
+    /// Any other matcher.
+    pub fn hold<T>(self, result: Result<T, Mismatch>) -> Held<T> {
+        self.expect.hold(result)
+    }
+
+    /// A condition, with both sides in words.
+    pub fn that(self, condition: bool, wanted: impl std::fmt::Display, got: impl std::fmt::Display) -> Held {
+        self.expect.that(condition, wanted, got)
+    }
+}
+
+fn join(statuses: &[u16]) -> String {
+    statuses.iter().map(u16::to_string).collect::<Vec<_>>().join(" or ")
+}

@@ -1,0 +1,131 @@
+//! Secrets, and how they are kept out of everything that is written.
+//!
+//! Redaction happens *at capture*: whatever crosses the wire passes [`redact`] before it becomes evidence, so no later
+//! reader (printer, report, log) can forget it. Values are known by [`remember`]; tokens are also known by their shape.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use once_cell::sync::Lazy;
+use sha2::{Digest as _, Sha256};
+
+/// A value that must never be shown: its `Debug` says only that it is there.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a secret and makes [`redact`] know it.
+    #[must_use]
+    pub fn new(value: String) -> Self {
+        remember(&value);
+        Self(value)
+    }
+
+    /// The value itself, for signing or for a header.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("<secret: set>")
+    }
+}
+
+/// Shorter values are not replaced: they would blank out ordinary words.
+const SHORTEST_SECRET: usize = 6;
+
+static KNOWN: Lazy<Mutex<BTreeSet<String>>> = Lazy::new(Mutex::default);
+
+/// Makes a value known, so that [`redact`] replaces it, also in base64, base64url and percent-encoded form.
+pub fn remember(value: &str) {
+    if value.len() < SHORTEST_SECRET {
+        return;
+    }
+    let percent: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
+    let forms = [value.to_owned(), STANDARD.encode(value).trim_end_matches('=').to_owned(), URL_SAFE_NO_PAD.encode(value), percent];
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner).extend(forms);
+}
+
+/// The text without any known secret and without anything that has the shape of a JWT.
+///
+/// A token becomes `<jwt:1a2b3c4d>`, eight hexadecimal digits of its SHA-256, so that one token can be followed through the
+/// evidence without being usable.
+#[must_use]
+pub fn redact(text: &str) -> String {
+    let mut out = redact_tokens(text);
+    for secret in KNOWN.lock().unwrap_or_else(PoisonError::into_inner).iter().rev() {
+        if out.contains(secret.as_str()) {
+            out = out.replace(secret.as_str(), "<secret>");
+        }
+    }
+    out
+}
+
+/// `eyJ` opens every JWT (`{"` in base64url); `ZXlK` is the same once more encoded, as in the `jwt.<…>` subprotocol.
+fn redact_tokens(text: &str) -> String {
+    const SHORTEST_TOKEN: usize = 20;
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = [rest.find("eyJ"), rest.find("ZXlK")].into_iter().flatten().min() {
+        let (before, from) = rest.split_at(start);
+        let end = from.find(|c: char| !(c.is_ascii_alphanumeric() || "-_.=".contains(c))).unwrap_or(from.len());
+        let (token, after) = from.split_at(end);
+        out.push_str(before);
+        if token.len() >= SHORTEST_TOKEN {
+            out.push_str(&format!("<jwt:{}>", fingerprint(token)));
+        } else {
+            out.push_str(token);
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The first eight hexadecimal digits of a SHA-256.
+#[must_use]
+pub fn fingerprint(value: &str) -> String {
+    hex(&Sha256::digest(value.as_bytes())[..4])
+}
+
+/// Bytes as lowercase hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_secret_is_replaced_in_every_encoding() {
+        let secret = Secret::new("p@ss/word+1234".to_owned());
+        let text = format!(
+            "plain p@ss/word+1234, b64 {}, url {}, percent p%40ss%2Fword%2B1234",
+            STANDARD.encode(secret.expose()),
+            URL_SAFE_NO_PAD.encode(secret.expose())
+        );
+        let shown = redact(&text);
+        assert!(shown.starts_with("plain <secret>, b64 <secret>"), "{shown}");
+        assert!(shown.ends_with("percent <secret>"), "{shown}");
+        assert_eq!(format!("{secret:?}"), "<secret: set>");
+    }
+
+    #[test]
+    fn a_token_is_replaced_by_its_fingerprint_and_text_around_it_stays() {
+        let token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl";
+        let shown = redact(&format!("Authorization: Bearer {token}, next"));
+        assert_eq!(shown, format!("Authorization: Bearer <jwt:{}>, next", fingerprint(token)));
+        assert_eq!(redact("eyJ is a prefix, no token"), "eyJ is a prefix, no token");
+    }
+}

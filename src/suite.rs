@@ -1,0 +1,123 @@
+//! Once per process: the target, the run's folder, the shared clients.
+//!
+//! All checks of a process share one [`Suite`]; the last one to finish lets go of it, and with it the embedded stand-in stops.
+//! A set-up that failed is an error of every check, with its cause, never a panic of the first and "poisoned" for the rest.
+
+use std::any::Any;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rustls::ClientConfig;
+
+use crate::check::Check;
+use crate::config::{self, ConfigError, Deadlines, Environment, Launched, Places, Target};
+use crate::evidence::RunFolder;
+use crate::net;
+
+/// How the suite gets a stand-in. The suite knows no server: whoever owns the checks brings one.
+pub type Launch = fn(LaunchOptions) -> Result<(Launched, Running), String>;
+
+/// A running stand-in; dropping it stops it.
+pub type Running = Box<dyn Any + Send + Sync>;
+
+/// What a stand-in is started with.
+#[derive(Clone, Debug, Default)]
+pub struct LaunchOptions {
+    /// Where it keeps its data; a file of its own if none.
+    pub db: Option<PathBuf>,
+    /// Secrets to start with, so that tokens outlive a restart; fresh ones if none.
+    pub secrets: Option<(String, String)>,
+}
+
+/// What every check is given: the suite, or why there is none.
+#[derive(Clone, Debug)]
+pub struct Staging {
+    pub(crate) suite: Result<Arc<Suite>, ConfigError>,
+}
+
+/// Everything that the checks of one process share.
+pub struct Suite {
+    /// The target.
+    pub target: Arc<Target>,
+    /// Where the run is written.
+    pub folder: RunFolder,
+    /// The HTTP client that all checks share.
+    pub(crate) http: reqwest::Client,
+    /// TLS for HTTP, to make clients with connections of their own.
+    pub(crate) http_tls: ClientConfig,
+    /// TLS for WebSockets: HTTP/1.1 only, as the upgrade wants it (RFC 6455 §4.1).
+    pub(crate) ws_tls: Arc<ClientConfig>,
+    launch: Launch,
+    embedded: Option<Mutex<Running>>,
+}
+
+impl fmt::Debug for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Suite").field("target", &self.target.name).field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+static SHARED: Mutex<Weak<Suite>> = Mutex::new(Weak::new());
+
+impl Staging {
+    /// The suite of this process, made by the first check that asks. Reads `staging.toml` and the environment.
+    #[must_use]
+    pub fn shared(roster: &'static [&'static Check], launch: Launch) -> Self {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(suite) = shared.upgrade() {
+            return Self { suite: Ok(suite) };
+        }
+        let suite = Suite::set_up(&Environment::of_process(), roster, launch).map(Arc::new);
+        if let Ok(suite) = &suite {
+            *shared = Arc::downgrade(suite);
+        }
+        Self { suite }
+    }
+}
+
+impl Suite {
+    /// Makes a suite from an environment.
+    ///
+    /// # Errors
+    /// What a person must change in the configuration.
+    pub fn set_up(env: &Environment, roster: &[&Check], launch: Launch) -> Result<Self, ConfigError> {
+        let places = Places::of(env);
+        let mut running = None;
+        let target = config::load(&places.config, env, || {
+            let (launched, handle) = launch(LaunchOptions::default())?;
+            running = Some(handle);
+            Ok(launched)
+        })?;
+        let folder = RunFolder::open(&places, roster, &target)?;
+        Self::over(target, folder, launch, running)
+    }
+
+    fn over(target: Target, folder: RunFolder, launch: Launch, running: Option<Running>) -> Result<Self, ConfigError> {
+        let http_tls = net::client_config(target.ca_pem.as_deref(), &["h2", "http/1.1"])?;
+        let ws_tls = Arc::new(net::client_config(target.ca_pem.as_deref(), &["http/1.1"])?);
+        let http = net::http_client(&http_tls, Deadlines::of(target.settings.deadlines.connect_ms))?;
+        Ok(Self { target: Arc::new(target), folder, http, http_tls, ws_tls, launch, embedded: running.map(Mutex::new) })
+    }
+
+    /// True if the target is a stand-in of this process.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
+    }
+
+    /// A second stand-in beside the first, for a check that restarts its server; none if the target is not embedded.
+    ///
+    /// # Errors
+    /// Why it did not start.
+    pub fn private(&self, options: LaunchOptions) -> Result<Option<Self>, ConfigError> {
+        if !self.is_embedded() {
+            return Ok(None);
+        }
+        let cannot = |error: String| ConfigError::new(format!("a second stand-in did not start: {error}"), "see the cause above");
+        let (launched, running) = (self.launch)(options).map_err(cannot)?;
+        let mut target = Target::clone(&self.target);
+        target.replace_by(launched)?;
+        Self::over(target, self.folder.clone(), self.launch, Some(running)).map(Some)
+    }
+}
