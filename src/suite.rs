@@ -76,6 +76,22 @@ impl Staging {
     }
 }
 
+impl Staging {
+    /// A suite of its own, from this environment; for the suite's own tests.
+    #[must_use]
+    pub fn of(env: &Environment, roster: &[&Check], launch: Launch) -> Self {
+        Self { suite: Suite::set_up(env, roster, launch).map(Arc::new) }
+    }
+
+    /// The suite, or why there is none.
+    ///
+    /// # Errors
+    /// What a person must change in the configuration.
+    pub fn suite(&self) -> Result<&Arc<Suite>, &ConfigError> {
+        self.suite.as_ref()
+    }
+}
+
 impl Suite {
     /// Makes a suite from an environment.
     ///

@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     /// Delay of every byte, each way, such as 30ms
     #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = duration)]
     latency: Duration,
-    /// Keep everything in this SQLite file instead of a temporary one
+    /// Keep everything in this database file instead of a temporary one
     #[arg(long, value_name = "FILE")]
     db: Option<PathBuf>,
     /// Write the certificate authority here instead of to a temporary file
@@ -100,13 +100,12 @@ struct Authority {
 }
 
 fn write_authority(pem: &str, wanted: Option<PathBuf>) -> Result<Authority, String> {
-    let (file, temp) = match wanted {
-        Some(file) => (std::path::absolute(&file).unwrap_or(file), None),
-        None => {
-            let temp = tempfile::Builder::new().prefix("netra-stand-in-ca-").tempdir();
-            let temp = temp.map_err(|e| format!("cannot make a temporary folder for the authority: {e}; use --ca-out"))?;
-            (temp.path().join("ca.pem"), Some(temp))
-        }
+    let (file, temp) = if let Some(file) = wanted {
+        (std::path::absolute(&file).unwrap_or(file), None)
+    } else {
+        let temp = tempfile::Builder::new().prefix("netra-stand-in-ca-").tempdir();
+        let temp = temp.map_err(|e| format!("cannot make a temporary folder for the authority: {e}; use --ca-out"))?;
+        (temp.path().join("ca.pem"), Some(temp))
     };
     fs::write(&file, pem)
         .map_err(|e| format!("cannot write the authority to {}: {e}; name a writable file with --ca-out", file.display()))?;

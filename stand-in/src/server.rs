@@ -129,9 +129,16 @@ impl StandIn {
                 stop: app.stop.clone(),
             };
             let entered = runtime.enter();
-            let socket = tokio::net::TcpListener::from_std(socket).map_err(StartError::System)?;
+            let socket = tokio::net::TcpListener::from_std(socket);
             drop(entered);
-            runtime.spawn(listener.run(socket));
+            match socket {
+                Ok(socket) => drop(runtime.spawn(listener.run(socket))),
+                Err(cause) => {
+                    // Dropping it instead would panic inside another runtime.
+                    runtime.shutdown_background();
+                    return Err(StartError::System(cause));
+                }
+            }
         }
         Ok(Self { app, jwt_secret, ca_pem: identity.map(|identity| identity.ca_pem), stop, runtime: Some(runtime), _temp: temp })
     }

@@ -9,10 +9,19 @@ use netra_stand_in::{Options, StandIn};
 use rstest::fixture;
 
 mod test_001_websocket_connection_real;
+mod test_002_websocket_authentication_real;
 mod test_003_websocket_message_send_real;
+mod test_004_websocket_concurrent_connections_real;
+mod test_023_response_time_slas_real;
 
 /// All checks, for the ledger: it names those that did not run.
-static ROSTER: [&Check; 2] = [&test_001_websocket_connection_real::CHECK, &test_003_websocket_message_send_real::CHECK];
+static ROSTER: [&Check; 5] = [
+    &test_001_websocket_connection_real::CHECK,
+    &test_002_websocket_authentication_real::CHECK,
+    &test_003_websocket_message_send_real::CHECK,
+    &test_004_websocket_concurrent_connections_real::CHECK,
+    &test_023_response_time_slas_real::CHECK,
+];
 
 /// The target of this run, as `staging.toml` and the environment have it; shared by all checks of the process.
 #[fixture]

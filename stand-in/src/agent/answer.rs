@@ -135,9 +135,9 @@ fn reference(prompt: &str) -> String {
 
 /// The text cut into at least four pieces, which give the text again when put together.
 pub(crate) fn pieces(text: &str) -> Vec<String> {
-    const WORDS_A_PIECE: usize = 5;
+    const PIECES: usize = 8;
     let words: Vec<&str> = text.split_inclusive(' ').collect();
-    let size = WORDS_A_PIECE.min((words.len() / 4).max(1));
+    let size = (words.len() / PIECES).max(1);
     words.chunks(size).map(<[&str]>::concat).collect()
 }
 

@@ -150,7 +150,7 @@ fn in_depth_steps(prompt: &str) -> u64 {
 
 /// A guess until the answer is there; [`write`] corrects it.
 fn planned(prompt: &str) -> u64 {
-    FIXED_STEPS + in_depth_steps(prompt) + 12
+    FIXED_STEPS + in_depth_steps(prompt) + 8
 }
 
 /// The steps of a run: each is told, counts towards the progress, and takes its time.

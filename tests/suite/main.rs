@@ -1,0 +1,81 @@
+//! The suite's own tests: what it does with bad input, broken services and its own mistakes.
+
+use std::path::Path;
+
+use netra_critical::check::{Area, Check, NotPassed};
+use netra_critical::config::{Environment, Launched};
+use netra_critical::evidence::Evidence;
+use netra_critical::suite::{LaunchOptions, Running};
+use netra_critical::Staging;
+use netra_stand_in::{Options, StandIn};
+use tempfile::TempDir;
+
+mod binary;
+mod clients;
+mod configuration;
+mod judging;
+mod readme;
+mod verdicts;
+
+/// A check to try the machinery with.
+static PROBE: Check = Check {
+    id: 1,
+    name: "probe",
+    title: "the machinery works",
+    area: Area::WebSocket,
+    impact: "none",
+    alone: false,
+};
+
+/// A suite of its own over an embedded stand-in, in a folder of its own.
+struct Stage {
+    staging: Staging,
+    out: TempDir,
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// With further variables.
+    fn with(extra: &[(&str, &str)]) -> Self {
+        let out = tempfile::tempdir().expect("a temporary folder");
+        let config = concat!(env!("CARGO_MANIFEST_DIR"), "/staging.toml");
+        let folder = out.path().display().to_string();
+        let base = [("CRITICAL_CONFIG", config), ("CRITICAL_OUT_DIR", &folder), ("CRITICAL_RUN_ID", "run")];
+        let env: Environment = base.into_iter().chain(extra.iter().copied()).collect();
+        Self { staging: Staging::of(&env, &[&PROBE], stand_in), out }
+    }
+
+    fn evidence(&self) -> Evidence {
+        evidence(self.out.path())
+    }
+}
+
+fn evidence(out: &Path) -> Evidence {
+    let text = std::fs::read(out.join("run/evidence/probe.json")).expect("evidence of the probe");
+    serde_json::from_slice(&text).expect("evidence that can be read back")
+}
+
+/// The text that libtest would print.
+fn told(outcome: Result<(), NotPassed>) -> String {
+    format!("{:?}", outcome.expect_err("the check must not pass"))
+}
+
+fn stand_in(options: LaunchOptions) -> Result<(Launched, Running), String> {
+    let (jwt_secret, e2e_key) = options.secrets.unzip();
+    let server = StandIn::start(Options { db: options.db, jwt_secret, e2e_key, ..Options::default() }).map_err(|error| error.to_string())?;
+    Ok((launched(&server), Box::new(server)))
+}
+
+fn launched(server: &StandIn) -> Launched {
+    Launched {
+        api_url: server.api_url().to_owned(),
+        ws_url: server.ws_url().to_owned(),
+        auth_url: server.auth_url().to_owned(),
+        ca_pem: server.ca_pem().map(str::to_owned),
+        jwt_secret: server.jwt_secret().to_owned(),
+        e2e_key: server.e2e_key().to_owned(),
+    }
+}
