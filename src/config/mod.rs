@@ -181,6 +181,7 @@ pub fn load(config: &Path, env: &Environment, launch: impl FnOnce() -> Result<La
             "set token_source = \"env\", or remove the list: tokens are never taken from a second source",
         ));
     }
+    sensible_sizes(&name, &settings)?;
     refuse_production(&name, &settings)?;
     let mut target = Target {
         api: address(&name, "api_url", &settings.api_url, ["https", "http"])?,
@@ -215,7 +216,7 @@ fn read(config: &Path) -> Result<File, ConfigError> {
         )
     })?;
     toml::from_str(&text).map_err(|error| {
-        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
         ConfigError::new(
             format!("{}:{line}: {}", config.display(), error.to_string().trim_end()),
             "correct the key or the value, or delete the line; staging.toml documents every key in place",
@@ -279,6 +280,28 @@ pub fn is_loopback(url: &Url) -> bool {
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
         Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
         None => false,
+    }
+}
+
+/// A size under which a check could not fail is no setting but a mistake.
+fn sensible_sizes(name: &str, settings: &Settings) -> Result<(), ConfigError> {
+    let load = &settings.load;
+    let least = [
+        ("sockets", load.sockets, 2),
+        ("users", load.users, 2),
+        ("cycles", load.cycles, 1),
+        ("page_messages", load.page_messages, 8),
+        ("agent_samples", load.agent_samples, 2),
+        ("burst_messages", load.burst_messages, 6),
+        ("sla_samples", load.sla_samples, 3),
+        ("concurrent_users", load.concurrent_users, 2),
+    ];
+    match least.into_iter().find(|(_, size, least)| size < least) {
+        None => Ok(()),
+        Some((key, size, least)) => Err(ConfigError::new(
+            format!("targets.{name}.load.{key} = {size}: a check of that size could not fail"),
+            format!("set it to {least} or more"),
+        )),
     }
 }
 

@@ -50,14 +50,24 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotLoopback(address) => {
-                write!(f, "will not listen on {address}: this is a test double with throw-away secrets, for loopback only; use 127.0.0.1 or [::1]")
+                write!(
+                    f,
+                    "will not listen on {address}: this is a test double with throw-away secrets, for loopback only; use 127.0.0.1 or [::1]"
+                )
             }
             Self::Listen(address, cause) if cause.kind() == io::ErrorKind::AddrInUse => {
-                write!(f, "cannot listen on {address}: the port is in use; stop what listens there, or choose another port (0 takes a free one)")
+                write!(
+                    f,
+                    "cannot listen on {address}: the port is in use; stop what listens there, or choose another port (0 takes a free one)"
+                )
             }
             Self::Listen(address, cause) => write!(f, "cannot listen on {address}: {cause}; choose another address or port"),
             Self::Store(path, cause) => {
-                write!(f, "cannot use the database {}: {cause}; name a file in a folder that exists and can be written to", path.display())
+                write!(
+                    f,
+                    "cannot use the database {}: {cause}; name a file in a folder that exists and can be written to",
+                    path.display()
+                )
             }
             Self::Certificate(cause) => write!(f, "cannot make a certificate: {cause}"),
             Self::System(cause) => write!(f, "cannot start: {cause}"),
@@ -118,8 +128,7 @@ impl StandIn {
             stop: stopped,
             started: Instant::now(),
         });
-        for (socket, router) in
-            [(api_socket, api::router(Arc::clone(&app))), (auth_socket, auth_service::router(Arc::clone(&app)))]
+        for (socket, router) in [(api_socket, api::router(Arc::clone(&app))), (auth_socket, auth_service::router(Arc::clone(&app)))]
         {
             let listener = Listener {
                 router,

@@ -200,9 +200,10 @@ fn subject(claims: &Map<String, Value>) -> Result<Claims, Refused> {
     let text = |name| claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
     let sub = text("sub").ok_or(Refused::Claim("sub"))?;
     let jti = text("jti").filter(|jti| is_uuid_v4(jti)).ok_or(Refused::Claim("jti"))?;
-    let permissions = claims.get("permissions").and_then(Value::as_array).map_or_else(Vec::new, |list| {
-        list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-    });
+    let permissions = claims
+        .get("permissions")
+        .and_then(Value::as_array)
+        .map_or_else(Vec::new, |list| list.iter().filter_map(Value::as_str).map(str::to_owned).collect());
     let exp = claims.get("exp").and_then(Value::as_i64).ok_or(Refused::Claim("exp"))?;
     Ok(Claims { sub, email: text("email").unwrap_or_default(), permissions, jti, exp })
 }

@@ -1,5 +1,6 @@
 //! 002: a valid token opens the socket, by each carrier; anything less is refused, cleanly, on the socket and over HTTP.
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use netra_critical::dial::Refusal;
 use netra_critical::history::same_sequence;
 use netra_critical::identity::Credential;
@@ -20,6 +21,9 @@ pub(crate) static CHECK: Check = Check {
 
 /// A route that needs a token, and one where it is optional: a bad token is refused on both.
 const ROUTES: [&str; 2] = ["/api/threads", "/api/mcp/servers"];
+
+/// Bad tokens tried at the same time: enough to be quick over a slow network, too few to be a load.
+const AT_ONCE: usize = 6;
 
 #[rstest]
 #[test_log::test(tokio::test)]
@@ -53,14 +57,9 @@ async fn test_002_websocket_authentication_real(staging: Staging) -> Outcome {
 
             // Each bad token differs from the control in just one thing.
             let secret = cx.signing_secret()?;
-            let mut looks: Vec<(&str, String)> = Vec::new();
-            for bad in bad_tokens(&alice.user_id, &alice.email, secret) {
-                let label = format!("token {}", bad.kind);
-                let refusal = cx.dial().bearer(&bad.token).caller(label.clone(), false).refusal().await?;
-                refused(cx, format!("a {label} is refused on the socket"), &refusal, &[bad.code])?;
-                looks.push((bad.code, refusal.look()));
-                over_http(cx, &bad).await?;
-            }
+            let probes =
+                stream::iter(bad_tokens(&alice.user_id, &alice.email, secret)).map(|bad| async move { probe(cx, &bad).await });
+            let looks: Vec<_> = probes.buffered(AT_ONCE).try_collect().await?;
             for code in ["INVALID_FORMAT", "VALIDATION_FAILED"] {
                 let same: Vec<_> = looks.iter().filter(|(kind, _)| *kind == code).map(|(_, look)| without_numbers(look)).collect();
                 let first = vec![same.first().cloned().unwrap_or_default(); same.len()];
@@ -98,12 +97,16 @@ fn refused(cx: &Cx, name: impl Into<std::borrow::Cow<'static, str>>, refusal: &R
     cx.must(name).about([refusal.exchange]).hold(refusal.is_clean(codes, &cx.settings().environment))
 }
 
-async fn over_http(cx: &Cx, bad: &BadToken) -> Held {
+/// Shows a bad token at every door, and gives the code and the look of the socket's refusal.
+async fn probe(cx: &Cx, bad: &BadToken) -> Held<(&'static str, String)> {
+    let label = format!("token {}", bad.kind);
+    let refusal = cx.dial().bearer(&bad.token).caller(label.clone(), false).refusal().await?;
+    refused(cx, format!("a {label} is refused on the socket"), &refusal, &[bad.code])?;
     for route in ROUTES {
         let reply = cx.api(Credential::bad(bad.kind, &bad.token)).get(route).send().await?;
-        reply.must(format!("a token {} is refused by {route}", bad.kind)).refused(&[401])?;
+        reply.must(format!("a {label} is refused by {route}")).refused(&[401])?;
     }
-    Ok(())
+    Ok((bad.code, refusal.look()))
 }
 
 /// A refusal may say how long the token was; that tells nobody which rule it broke.

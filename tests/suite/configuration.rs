@@ -26,18 +26,24 @@ fn a_complete_live_target_is_taken() {
 #[case::wrong_type("[targets.live]\n[targets.live.deadlines]\nping_ms = \"soon\"\n", &[":3:", "ping_ms", "invalid type"])]
 #[case::no_toml("[targets.live\n", &[":1:", "correct the key"])]
 #[case::unknown_target("[targets.other]\nembedded = true\n", &["CRITICAL_TARGET=live", "choose one of: other"])]
+#[case::no_size("[targets.live]\napi_url = \"https://a.test\"\nws_url = \"wss://a.test\"\nauth_url = \"https://a.test\"\n[targets.live.load]\nsockets = 1\n", &["load.sockets = 1", "set it to 2 or more"])]
 #[case::no_urls("[targets.live]\n", &["CRITICAL_API_URL, CRITICAL_WS_URL, CRITICAL_AUTH_URL", "give all three"])]
 fn a_wrong_file_is_refused_in_words(#[case] toml: &str, #[case] parts: &[&str]) {
     refused(&outcome(toml, &SECRETS), parts);
 }
 
 #[rstest]
-#[case::production_name("[targets.live-prod]\napi_url=\"https://a.test\"\nws_url=\"wss://a.test\"\nauth_url=\"https://a.test\"\n", "live-prod", "name")]
+#[case::production_name(
+    "[targets.live-prod]\napi_url=\"https://a.test\"\nws_url=\"wss://a.test\"\nauth_url=\"https://a.test\"\n",
+    "live-prod",
+    "name"
+)]
 #[case::production_environment(&format!("{LIVE}environment = \"production\"\n"), "live", "environment")]
 #[case::production_host(&LIVE.replace("api.example", "api-prod.example"), "live", "api_url")]
 #[case::product_without_staging(&LIVE.replace("auth.example.test", "auth.netrasystems.ai"), "live", "auth_url")]
 fn production_is_refused_in_words(#[case] toml: &str, #[case] target: &str, #[case] culprit: &str) {
-    let env: Vec<_> = SECRETS.into_iter().map(|(name, value)| (name, if name == "CRITICAL_TARGET" { target } else { value })).collect();
+    let env: Vec<_> =
+        SECRETS.into_iter().map(|(name, value)| (name, if name == "CRITICAL_TARGET" { target } else { value })).collect();
     refused(&outcome(toml, &env), &["says production", culprit, "never run against production"]);
 }
 
@@ -87,7 +93,9 @@ fn the_stand_in_section_shows_every_key_with_its_default() {
     let text = include_str!("../../staging.toml");
     let file: toml::Table = text.parse().expect("staging.toml is TOML");
     let shown = &file["targets"]["stand-in"];
-    let toml::Value::Table(defaults) = toml::Value::try_from(Settings::default()).expect("settings are TOML") else { unreachable!("a table") };
+    let toml::Value::Table(defaults) = toml::Value::try_from(Settings::default()).expect("settings are TOML") else {
+        unreachable!("a table")
+    };
     for (key, value) in &defaults {
         let here = shown.get(key).unwrap_or_else(|| panic!("staging.toml does not show {key}"));
         if let Some(section) = value.as_table().filter(|section| !section.is_empty()) {

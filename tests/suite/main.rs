@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use netra_critical::Staging;
 use netra_critical::check::{Area, Check, NotPassed};
 use netra_critical::config::{Environment, Launched};
 use netra_critical::evidence::Evidence;
 use netra_critical::suite::{LaunchOptions, Running};
-use netra_critical::Staging;
 use netra_stand_in::{Options, StandIn};
 use tempfile::TempDir;
 
@@ -18,14 +18,8 @@ mod readme;
 mod verdicts;
 
 /// A check to try the machinery with.
-static PROBE: Check = Check {
-    id: 1,
-    name: "probe",
-    title: "the machinery works",
-    area: Area::WebSocket,
-    impact: "none",
-    alone: false,
-};
+static PROBE: Check =
+    Check { id: 1, name: "probe", title: "the machinery works", area: Area::WebSocket, impact: "none", alone: false };
 
 /// A suite of its own over an embedded stand-in, in a folder of its own.
 struct Stage {
@@ -65,7 +59,8 @@ fn told(outcome: Result<(), NotPassed>) -> String {
 
 fn stand_in(options: LaunchOptions) -> Result<(Launched, Running), String> {
     let (jwt_secret, e2e_key) = options.secrets.unzip();
-    let server = StandIn::start(Options { db: options.db, jwt_secret, e2e_key, ..Options::default() }).map_err(|error| error.to_string())?;
+    let server =
+        StandIn::start(Options { db: options.db, jwt_secret, e2e_key, ..Options::default() }).map_err(|error| error.to_string())?;
     Ok((launched(&server), Box::new(server)))
 }
 

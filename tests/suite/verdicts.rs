@@ -143,9 +143,11 @@ async fn the_ledger_adds_up_and_names_a_damaged_file() {
     let suite = stage.staging.suite().expect("a suite");
     let verdicts = |ledger: &Ledger| ledger.checks.iter().map(|entry| entry.verdict).collect::<Vec<_>>();
     assert_eq!(verdicts(&suite.folder.ledger()), [Verdict::NotRun]);
-    let outcome = PROBE.run(stage.staging.clone(), async |cx| cx.anonymous().get("/health").send().await?.must("health answers").status(200));
+    let outcome =
+        PROBE.run(stage.staging.clone(), async |cx| cx.anonymous().get("/health").send().await?.must("health answers").status(200));
     assert!(outcome.await.is_ok());
-    let read: Ledger = serde_json::from_slice(&std::fs::read(suite.folder.path.join("results.json")).expect("a ledger")).expect("JSON");
+    let read: Ledger =
+        serde_json::from_slice(&std::fs::read(suite.folder.path.join("results.json")).expect("a ledger")).expect("JSON");
     assert_eq!(verdicts(&read), [Verdict::Passed]);
     assert_eq!(read.totals.values().sum::<usize>(), read.checks.len());
     std::fs::write(suite.folder.evidence_path("probe"), "{\"schema\":1,").expect("half a file");

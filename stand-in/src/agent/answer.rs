@@ -43,14 +43,7 @@ fn repeats(text: &str, prompt: &str) -> bool {
     prompt.contains(char::is_whitespace) && text.contains(prompt)
 }
 
-fn sentences(
-    agent: &str,
-    prompt: &str,
-    earlier: &[String],
-    findings: &Findings,
-    terms: &Terms,
-    separator: &str,
-) -> Vec<String> {
+fn sentences(agent: &str, prompt: &str, earlier: &[String], findings: &Findings, terms: &Terms, separator: &str) -> Vec<String> {
     let mut sentences = vec![opening(agent, prompt, &terms.words.join(separator))];
     if !terms.exact.is_empty() {
         sentences.push(format!("Figures and names carried over unchanged: {}.", terms.exact.join(separator)));

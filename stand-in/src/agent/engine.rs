@@ -74,7 +74,11 @@ pub(crate) async fn perform(app: Arc<App>, run: Arc<Run>, job: Job) -> Outcome {
 async fn work(app: &App, run: &Run, job: &Job) -> Result<String, Broken> {
     let mut steps = Steps { run, made: 0, planned: planned(&job.prompt), pace: app.step };
     run.begin()?;
-    steps.make("agent_started", json!({"status": "running", "message": format!("the {} agent begins", run.agent_name)}), "starting")?;
+    steps.make(
+        "agent_started",
+        json!({"status": "running", "message": format!("the {} agent begins", run.agent_name)}),
+        "starting",
+    )?;
     steps.pause().await?;
     think(&mut steps, &job.prompt).await?;
     if !AGENTS.contains(&run.agent_name.as_str()) {

@@ -2,10 +2,53 @@
 
 /// Long enough to tell something, too common to tell anything.
 const COMMON: [&str; 48] = [
-    "about", "above", "after", "again", "analyse", "analyze", "answer", "because", "before", "being", "below", "between",
-    "could", "describe", "doing", "during", "every", "exactly", "explain", "following", "further", "given", "having",
-    "include", "including", "might", "other", "please", "question", "reply", "shall", "should", "since", "sentence",
-    "suggest", "tell", "their", "there", "these", "thing", "those", "through", "under", "until", "where", "which", "while",
+    "about",
+    "above",
+    "after",
+    "again",
+    "analyse",
+    "analyze",
+    "answer",
+    "because",
+    "before",
+    "being",
+    "below",
+    "between",
+    "could",
+    "describe",
+    "doing",
+    "during",
+    "every",
+    "exactly",
+    "explain",
+    "following",
+    "further",
+    "given",
+    "having",
+    "include",
+    "including",
+    "might",
+    "other",
+    "please",
+    "question",
+    "reply",
+    "shall",
+    "should",
+    "since",
+    "sentence",
+    "suggest",
+    "tell",
+    "their",
+    "there",
+    "these",
+    "thing",
+    "those",
+    "through",
+    "under",
+    "until",
+    "where",
+    "which",
+    "while",
     "would",
 ];
 /// How many words without a digit are named at most.
@@ -41,7 +84,9 @@ impl Terms {
 
 /// The word without the punctuation around it; what is inside stays.
 fn bare(word: &str) -> &str {
-    word.trim_matches(|c: char| c.is_ascii_punctuation() && !matches!(c, '-' | '_' | '$' | '%' | '#' | '+') || "“”‘’„«»…".contains(c))
+    word.trim_matches(|c: char| {
+        c.is_ascii_punctuation() && !matches!(c, '-' | '_' | '$' | '%' | '#' | '+') || "“”‘’„«»…".contains(c)
+    })
 }
 
 fn is_telling(word: &str) -> bool {

@@ -33,7 +33,9 @@ async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
     let mut stream = body.into_data_stream();
     let (mut bytes, mut total) = (Vec::new(), 0_usize);
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|_| ApiError::invalid(vec![json!({"type": "missing", "loc": ["body"], "msg": "Body was cut short", "input": null})]))?;
+        let chunk = chunk.map_err(|_| {
+            ApiError::invalid(vec![json!({"type": "missing", "loc": ["body"], "msg": "Body was cut short", "input": null})])
+        })?;
         total += chunk.len();
         if total <= MAX_BODY_BYTES {
             bytes.extend_from_slice(&chunk);

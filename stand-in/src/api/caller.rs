@@ -76,4 +76,3 @@ impl<S: Sync> OptionalFromRequestParts<S> for Caller {
 fn credential(parts: &Parts) -> Credential {
     parts.extensions.get::<Credential>().cloned().unwrap_or(Credential::None)
 }
-

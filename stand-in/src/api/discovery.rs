@@ -14,9 +14,7 @@ use crate::{
 
 pub(crate) async fn services(State(app): State<Arc<App>>) -> Json<Value> {
     let (now, urls) = (clock::iso(), &app.urls);
-    let service = |port: u16, url: &str, api_url: Option<&str>, ws_url: Option<&str>| {
-        json!({"port": port, "url": url, "api_url": api_url, "ws_url": ws_url, "timestamp": now, "cors_metadata": null})
-    };
+    let service = |port: u16, url: &str, api_url: Option<&str>, ws_url: Option<&str>| json!({"port": port, "url": url, "api_url": api_url, "ws_url": ws_url, "timestamp": now, "cors_metadata": null});
     Json(json!({
         "services": {
             "backend": service(urls.api_port, &urls.api, Some(&urls.api), Some(&urls.ws)),

@@ -49,14 +49,7 @@ fn last<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
     pairs.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
-fn integer(
-    pairs: &[(String, String)],
-    name: &str,
-    default: i64,
-    min: i64,
-    max: i64,
-    problems: &mut Vec<Value>,
-) -> i64 {
+fn integer(pairs: &[(String, String)], name: &str, default: i64, min: i64, max: i64, problems: &mut Vec<Value>) -> i64 {
     let Some(text) = last(pairs, name) else { return default };
     let (kind, message, context) = match text.trim().parse::<i64>() {
         Err(_) => ("int_parsing", "Input should be a valid integer, unable to parse string as an integer".to_owned(), None),

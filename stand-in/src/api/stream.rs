@@ -27,11 +27,7 @@ use crate::{
     },
 };
 
-pub(crate) async fn stream(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    mut body: JsonBody,
-) -> Result<Response, ApiError> {
+pub(crate) async fn stream(State(app): State<Arc<App>>, caller: Caller, mut body: JsonBody) -> Result<Response, ApiError> {
     let content = body.text("content", LENGTHS.0, LENGTHS.1);
     let thread_id = body.text("thread_id", 1, 200);
     body.optional_text("message_type");
@@ -129,8 +125,7 @@ fn frames_of(event: &Event) -> Vec<Value> {
 }
 
 fn completed(frames: &Frames<'_>, payload: &Value) -> Value {
-    let fields =
-        json!({"result": payload["result"], "status": payload["status"], "duration_ms": payload["execution_time_ms"]});
+    let fields = json!({"result": payload["result"], "status": payload["status"], "duration_ms": payload["execution_time_ms"]});
     frames.frame("agent_completed", fields)
 }
 

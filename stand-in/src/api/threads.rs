@@ -39,12 +39,7 @@ pub(crate) async fn read(State(app): State<Arc<App>>, caller: Caller, Path(id): 
     Ok(Json(thread.to_json()))
 }
 
-pub(crate) async fn update(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Path(id): Path<String>,
-    mut body: JsonBody,
-) -> Answer {
+pub(crate) async fn update(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>, mut body: JsonBody) -> Answer {
     let title = body.optional_text("title");
     let metadata = body.optional_object("metadata").unwrap_or_default();
     body.finish()?;
@@ -67,12 +62,7 @@ pub(crate) async fn auto_rename(State(app): State<Arc<App>>, caller: Caller, Pat
     Ok(Json(renamed.await?.to_json()))
 }
 
-pub(crate) async fn history(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Path(id): Path<String>,
-    Paging(window): Paging,
-) -> Answer {
+pub(crate) async fn history(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>, Paging(window): Paging) -> Answer {
     let thread_id = id.clone();
     let page = with_thread(&app, caller, id, move |db, thread| history::list(db, &thread.id, window)).await?;
     Ok(Json(json!({

@@ -78,9 +78,7 @@ pub(super) async fn login(State(app): State<Arc<App>>, mut body: JsonBody) -> An
     let given = body.text("password", 0, LONGEST_PASSWORD);
     body.finish()?;
     let account = app.store.call(move |db| accounts::find(db, &email)).await?;
-    let account = off_the_workers(move || {
-        account.filter(|account| password::matches(&given, &account.salt, &account.hash))
-    });
+    let account = off_the_workers(move || account.filter(|account| password::matches(&given, &account.salt, &account.hash)));
     match account.await? {
         Some(account) => Ok(Json(signed_in(&app, &account))),
         None => Err(ApiError::detail(StatusCode::UNAUTHORIZED, "Invalid credentials")),

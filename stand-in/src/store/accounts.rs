@@ -34,9 +34,7 @@ pub(crate) fn find(db: &Connection, email: &str) -> rusqlite::Result<Option<Acco
 
 /// Refuses the token for good; `false` when it was refused already. Being first is what makes a refresh single use.
 pub(crate) fn revoke(db: &Connection, jti: &str, expires_at: i64) -> rusqlite::Result<bool> {
-    let added = db
-        .prepare("INSERT OR IGNORE INTO revoked (jti, expires_at) VALUES (?1, ?2)")?
-        .execute(params![jti, expires_at])?;
+    let added = db.prepare("INSERT OR IGNORE INTO revoked (jti, expires_at) VALUES (?1, ?2)")?.execute(params![jti, expires_at])?;
     Ok(added == 1)
 }
 

@@ -48,18 +48,9 @@ impl Entry {
 }
 
 /// Adds to the end of the thread.
-pub(crate) fn add(
-    db: &Connection,
-    thread_id: &str,
-    id: &str,
-    role: Role,
-    content: &str,
-    metadata: &Value,
-) -> rusqlite::Result<()> {
-    db.prepare(
-        "INSERT INTO history (id, thread_id, role, content, metadata, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-    )?
-    .execute(params![id, thread_id, role.name(), content, metadata.to_string(), clock::seconds()])?;
+pub(crate) fn add(db: &Connection, thread_id: &str, id: &str, role: Role, content: &str, metadata: &Value) -> rusqlite::Result<()> {
+    db.prepare("INSERT INTO history (id, thread_id, role, content, metadata, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute(params![id, thread_id, role.name(), content, metadata.to_string(), clock::seconds()])?;
     Ok(())
 }
 
@@ -69,9 +60,7 @@ pub(crate) fn list(db: &Connection, thread_id: &str, window: Window) -> rusqlite
         .prepare("SELECT * FROM history WHERE thread_id = ?1 ORDER BY seq LIMIT ?2 OFFSET ?3")?
         .query_map(params![thread_id, window.limit, window.offset], entry)?
         .collect::<rusqlite::Result<_>>()?;
-    let total = db
-        .prepare("SELECT count(*) FROM history WHERE thread_id = ?1")?
-        .query_row([thread_id], |row| row.get(0))?;
+    let total = db.prepare("SELECT count(*) FROM history WHERE thread_id = ?1")?.query_row([thread_id], |row| row.get(0))?;
     Ok(Page { items, total })
 }
 

@@ -56,9 +56,7 @@ pub(crate) fn find(db: &Connection, id: &str) -> rusqlite::Result<Option<Post>> 
 /// The user's own messages, of one thread or of all, oldest first.
 pub(crate) fn list(db: &Connection, user: &str, thread: Option<&str>, window: Window) -> rusqlite::Result<Page<Post>> {
     let items = db
-        .prepare(
-            "SELECT * FROM posts WHERE user_id = ?1 AND (?2 IS NULL OR thread_id = ?2) ORDER BY seq LIMIT ?3 OFFSET ?4",
-        )?
+        .prepare("SELECT * FROM posts WHERE user_id = ?1 AND (?2 IS NULL OR thread_id = ?2) ORDER BY seq LIMIT ?3 OFFSET ?4")?
         .query_map(params![user, thread, window.limit, window.offset], post)?
         .collect::<rusqlite::Result<_>>()?;
     let total = db

@@ -74,12 +74,7 @@ pub(crate) fn writable(thread: Option<Thread>, user: &str) -> Result<Thread, Ref
     if thread.archived { Err(Refusal::Archived) } else { Ok(thread) }
 }
 
-pub(crate) fn create(
-    db: &Connection,
-    owner: &str,
-    title: Option<&str>,
-    metadata: Map<String, Value>,
-) -> rusqlite::Result<Thread> {
+pub(crate) fn create(db: &Connection, owner: &str, title: Option<&str>, metadata: Map<String, Value>) -> rusqlite::Result<Thread> {
     let thread = Thread {
         id: new_id(),
         owner: owner.to_owned(),
@@ -90,8 +85,13 @@ pub(crate) fn create(
         updated_at: None,
         message_count: 0,
     };
-    db.prepare("INSERT INTO threads (id, owner, title, metadata, created_at) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![thread.id, owner, title, Value::Object(thread.metadata.clone()).to_string(), thread.created_at])?;
+    db.prepare("INSERT INTO threads (id, owner, title, metadata, created_at) VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
+        thread.id,
+        owner,
+        title,
+        Value::Object(thread.metadata.clone()).to_string(),
+        thread.created_at
+    ])?;
     Ok(thread)
 }
 
@@ -101,11 +101,9 @@ pub(crate) fn find(db: &Connection, id: &str) -> rusqlite::Result<Option<Thread>
 
 /// The user's active threads, newest first. `created_at` counts in seconds, so the order of making breaks the tie.
 pub(crate) fn list(db: &Connection, owner: &str, window: Window) -> rusqlite::Result<Vec<Thread>> {
-    db.prepare(&format!(
-        "SELECT {COLUMNS} FROM threads WHERE owner = ?1 AND archived = 0 ORDER BY seq DESC LIMIT ?2 OFFSET ?3"
-    ))?
-    .query_map(params![owner, window.limit, window.offset], thread)?
-    .collect()
+    db.prepare(&format!("SELECT {COLUMNS} FROM threads WHERE owner = ?1 AND archived = 0 ORDER BY seq DESC LIMIT ?2 OFFSET ?3"))?
+        .query_map(params![owner, window.limit, window.offset], thread)?
+        .collect()
 }
 
 /// Gives the thread another title, and adds to its metadata.
