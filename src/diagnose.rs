@@ -2,9 +2,11 @@
 
 use serde_json::json;
 
+use crate::config::TokenSource;
 use crate::context::Cx;
 use crate::exchange::{Exchange, Kind};
 use crate::expect::{Class, Failure};
+use crate::secret::recall;
 
 /// Classifies a failure. A refused token that should have been accepted is shown to the auth service too: that tells a bad token
 /// from a bad link between the services.
@@ -74,27 +76,29 @@ fn refuses(exchange: &Exchange) -> bool {
 
 async fn ask_auth_service(cx: &Cx, refused: &Exchange) -> (Class, String) {
     let id = refused.id;
-    let identity = cx.identities().iter().find(|it| refused.caller.contains(&it.user_id)).cloned();
-    let token = identity.map(|it| it.access.expose().to_owned());
-    let Some(token) = token else {
-        return (Class::AuthToken, format!("#{id} refuses a token that should be accepted; it was not shown to the auth service"));
+    let shown = refused.request_headers.iter().map(|(_, value)| value).chain([&refused.url]);
+    let Some(token) = shown.into_iter().find_map(|text| recall(text)) else {
+        return (
+            Class::AuthToken,
+            format!("#{id} refuses a token that should be accepted; it could not be shown to the auth service"),
+        );
     };
-    match cx.auth().post("/auth/validate", json!({"token": token, "token_type": "access"})).send().await {
+    let issued = cx.settings().token_source == TokenSource::AuthService && cx.identities().iter().any(|it| it.access == token);
+    match cx.auth().post("/auth/validate", json!({"token": token.expose(), "token_type": "access"})).send().await {
         Ok(reply) if reply.json()["valid"] == true => {
-            let asked = reply.exchange;
-            (
-                Class::AuthLink,
-                format!(
-                    "#{id} refuses the token that the auth service accepts (#{asked}): look at the backend's link to it, its service credentials, its cache"
-                ),
-            )
+            let look = "look at the backend's link to it: its service credentials, its URL, its cache";
+            (Class::AuthLink, format!("#{id} refuses the token that the auth service accepts (#{}): {look}", reply.exchange))
         }
         Ok(reply) => {
-            let asked = reply.exchange;
-            (
-                Class::AuthToken,
-                format!("#{id} and the auth service (#{asked}) both refuse the token: look at the secret and at the claims"),
-            )
+            let look = if issued {
+                "it issued that token itself: look at the auth service".to_owned()
+            } else {
+                let secret = &cx.settings().jwt_secret_env;
+                format!(
+                    "look at the secret first: the token was signed here with {secret}, which must be the auth service's own; then at the claims"
+                )
+            };
+            (Class::AuthToken, format!("#{id} and the auth service (#{}) both refuse the token; {look}", reply.exchange))
         }
         Err(_) => (Class::AuthToken, format!("#{id} refuses the token, and the auth service cannot be asked")),
     }

@@ -3,7 +3,7 @@
 //! Redaction happens *at capture*: whatever crosses the wire passes [`redact`] before it becomes evidence, so no later
 //! reader (printer, report, log) can forget it. Values are known by [`remember`]; tokens are also known by their shape.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
@@ -39,7 +39,8 @@ impl std::fmt::Debug for Secret {
 /// Shorter values are not replaced: they would blank out ordinary words.
 const SHORTEST_SECRET: usize = 6;
 
-static KNOWN: Lazy<Mutex<BTreeSet<String>>> = Lazy::new(Mutex::default);
+/// Every form in which a secret may appear → the secret.
+static KNOWN: Lazy<Mutex<BTreeMap<String, String>>> = Lazy::new(Mutex::default);
 
 /// Makes a value known, so that [`redact`] replaces it, also in base64, base64url and percent-encoded form.
 pub fn remember(value: &str) {
@@ -48,7 +49,15 @@ pub fn remember(value: &str) {
     }
     let percent: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
     let forms = [value.to_owned(), STANDARD.encode(value).trim_end_matches('=').to_owned(), URL_SAFE_NO_PAD.encode(value), percent];
-    KNOWN.lock().unwrap_or_else(PoisonError::into_inner).extend(forms);
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner).extend(forms.map(|form| (form, value.to_owned())));
+}
+
+/// The known token behind the `<jwt:…>` in a redacted text, for an experiment with the very token that was refused.
+#[must_use]
+pub fn recall(redacted: &str) -> Option<Secret> {
+    let wanted = redacted.split("<jwt:").nth(1)?.get(..8)?;
+    let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.iter().find(|(form, _)| fingerprint(form) == wanted).map(|(_, value)| Secret(value.clone()))
 }
 
 /// The text without any known secret and without anything that has the shape of a JWT.
@@ -58,7 +67,7 @@ pub fn remember(value: &str) {
 #[must_use]
 pub fn redact(text: &str) -> String {
     let mut out = redact_tokens(text);
-    for secret in KNOWN.lock().unwrap_or_else(PoisonError::into_inner).iter().rev() {
+    for secret in KNOWN.lock().unwrap_or_else(PoisonError::into_inner).keys().rev() {
         if out.contains(secret.as_str()) {
             out = out.replace(secret.as_str(), "<secret>");
         }
@@ -127,5 +136,10 @@ mod tests {
         let shown = redact(&format!("Authorization: Bearer {token}, next"));
         assert_eq!(shown, format!("Authorization: Bearer <jwt:{}>, next", fingerprint(token)));
         assert_eq!(redact("eyJ is a prefix, no token"), "eyJ is a prefix, no token");
+        assert_eq!(recall(&shown), None);
+        let token = Secret::new(token.to_owned());
+        assert_eq!(recall(&shown), Some(token.clone()));
+        let encoded = redact(&format!("jwt-auth, jwt.{}", URL_SAFE_NO_PAD.encode(token.expose())));
+        assert_eq!(recall(&encoded), Some(token), "{encoded}");
     }
 }

@@ -1,1 +1,247 @@
-//! x
+//! The built `critical` binary, run as users run it: sound, down, switched off half-way, slow, with wrong secrets, one process
+//! a check.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use netra_critical::evidence::{Evidence, Ledger};
+use netra_critical::{Verdict, poll};
+use netra_stand_in::{Options, StandIn};
+use tempfile::TempDir;
+
+const CHECKS: usize = 25;
+
+/// The binary that `cargo test --test critical` runs.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let build = Command::new(env!("CARGO"))
+            .args(["test", "--test", "critical", "--no-run", "--message-format=json"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("cargo runs");
+        let lines = String::from_utf8_lossy(&build.stdout).into_owned();
+        let artefacts = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let built =
+            artefacts.filter(|it| it["target"]["name"] == "critical").find_map(|it| it["executable"].as_str().map(PathBuf::from));
+        built.expect("cargo names the test binary")
+    })
+}
+
+/// One run of the binary in a folder of its own.
+struct Run {
+    out: TempDir,
+    env: BTreeMap<&'static str, String>,
+}
+
+impl Run {
+    fn new() -> Self {
+        let out = tempfile::tempdir().expect("a temporary folder");
+        let folder = out.path().display().to_string();
+        Self { env: BTreeMap::from([("CRITICAL_OUT_DIR", folder), ("CRITICAL_RUN_ID", "run".to_owned())]), out }
+    }
+
+    fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.env.insert(name, value.to_owned());
+        self
+    }
+
+    /// Points it at a server, with its secrets.
+    fn against(self, server: &StandIn) -> Self {
+        let ca = self.out.path().join("ca.pem");
+        std::fs::write(&ca, server.ca_pem().unwrap_or_default()).expect("a CA file");
+        let run = self.with("CRITICAL_API_URL", server.api_url()).with("CRITICAL_WS_URL", server.ws_url());
+        let run = run.with("CRITICAL_AUTH_URL", server.auth_url()).with("CRITICAL_CA_FILE", &ca.display().to_string());
+        run.with("JWT_SECRET_STAGING", server.jwt_secret()).with("E2E_OAUTH_SIMULATION_KEY", server.e2e_key())
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).env("RUST_TEST_THREADS", "25").env_remove("RUST_BACKTRACE");
+        for inherited in ["CRITICAL_TARGET", "CRITICAL_CONFIG", "JWT_SECRET_STAGING", "E2E_OAUTH_SIMULATION_KEY", "NEXTEST_RUN_ID"]
+        {
+            command.env_remove(inherited);
+        }
+        command.envs(&self.env);
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("the binary runs")
+    }
+
+    fn ledger(&self) -> Ledger {
+        let path = self.out.path().join("run/results.json");
+        serde_json::from_slice(&std::fs::read(path).expect("a ledger")).expect("a ledger that can be read back")
+    }
+
+    fn evidence(&self) -> Vec<Evidence> {
+        let files = std::fs::read_dir(self.out.path().join("run/evidence")).expect("evidence");
+        files
+            .map(|file| serde_json::from_slice(&std::fs::read(file.expect("a file").path()).expect("text")).expect("evidence"))
+            .collect()
+    }
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn count(ledger: &Ledger, verdict: Verdict) -> usize {
+    let counted = ledger.checks.iter().filter(|entry| entry.verdict == verdict).count();
+    assert_eq!(ledger.totals[&verdict], counted, "the totals add up");
+    counted
+}
+
+fn names() -> Vec<String> {
+    let listed = text(&Run::new().run(&["--list"]));
+    listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"))
+        .map(|path| path.rsplit("::").next().unwrap_or(path).to_owned())
+        .collect()
+}
+
+#[test]
+fn there_are_exactly_25_checks_and_the_ledger_knows_them_all() {
+    let names = names();
+    assert_eq!(names.len(), CHECKS);
+    let server = StandIn::start(Options::default()).expect("a stand-in");
+    let run = Run::new().against(&server);
+    let output = run.run(&[]);
+    assert!(output.status.success(), "{}", text(&output));
+    let ledger = run.ledger();
+    assert_eq!(ledger.checks.iter().map(|entry| entry.name.clone()).collect::<Vec<_>>(), names);
+    assert_eq!(count(&ledger, Verdict::Passed), CHECKS);
+    for evidence in run.evidence() {
+        assert!(!evidence.expectations.is_empty() && evidence.bytes_sent > 0 && evidence.bytes_received > 0, "{}", evidence.name);
+        assert!(evidence.left_behind.is_empty(), "{} left {:?}", evidence.name, evidence.left_behind);
+    }
+    // 012 restarts a server of its own only where the target is embedded; all other runs of agents are the same everywhere.
+    println!("agent runs of the whole suite with the sizes of the stand-in: {}", server.runs_started());
+}
+
+#[test]
+fn with_the_target_down_no_check_passes_and_each_says_why() {
+    let server = StandIn::start(Options::default()).expect("a stand-in");
+    let run = Run::new().against(&server);
+    server.stop();
+    let output = run.run(&[]);
+    let text = text(&output);
+    assert!(!output.status.success());
+    let ledger = run.ledger();
+    assert_eq!(count(&ledger, Verdict::Errored), CHECKS, "{text}");
+    assert_eq!(text.matches("cannot be reached").count(), CHECKS, "{text}");
+    assert_eq!(text.matches("start the server there").count(), CHECKS, "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn switched_off_half_way_what_is_left_does_not_pass() {
+    let server = StandIn::start(Options::default()).expect("a stand-in");
+    let run = Run::new().against(&server);
+    let child = run.command(&["--test-threads=1"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let folder = run.out.path().join("run/evidence");
+    let some = poll::until(Duration::from_secs(60), Duration::from_millis(10), async || {
+        let written = std::fs::read_dir(&folder).map_or(0, Iterator::count);
+        if written >= 5 { Ok(written) } else { Err(written) }
+    });
+    some.await.expect("the first checks run");
+    server.stop();
+    let output = child.wait_with_output().expect("the binary ends");
+    assert!(!output.status.success());
+    let ledger = run.ledger();
+    let (passed, errored) = (count(&ledger, Verdict::Passed), count(&ledger, Verdict::Errored));
+    let failed = count(&ledger, Verdict::Failed) + count(&ledger, Verdict::TimedOut);
+    assert_eq!(passed + errored + failed, CHECKS, "{}", text(&output));
+    // The check that was under way fails or is errored; everything after it is errored.
+    assert!(passed < CHECKS - 10 && failed <= 1, "{passed} passed, {failed} failed: {}", text(&output));
+}
+
+#[test]
+fn without_secrets_a_live_target_is_errored_and_names_them() {
+    for (given, missing) in [(None, "E2E_OAUTH_SIMULATION_KEY"), (Some("E2E_OAUTH_SIMULATION_KEY"), "JWT_SECRET_STAGING")] {
+        let mut run = Run::new().with("CRITICAL_TARGET", "staging");
+        if let Some(name) = given {
+            run = run.with(name, "throw-away");
+        }
+        let output = run.run(&[]);
+        let text = text(&output);
+        assert!(!output.status.success());
+        assert_eq!(text.matches(&format!("{missing} is not set")).count(), CHECKS, "{text}");
+        assert!(text.contains("0 passed; 25 failed"), "{text}");
+    }
+}
+
+#[test]
+fn an_unknown_target_errors_every_check() {
+    let output = Run::new().with("CRITICAL_TARGET", "stagin").run(&[]);
+    let text = text(&output);
+    assert_eq!(text.matches("CRITICAL_TARGET=stagin: no such target").count(), CHECKS, "{text}");
+    assert!(text.contains("0 passed; 25 failed"), "{text}");
+}
+
+#[test]
+fn a_wrong_signing_secret_fails_only_the_check_that_signs_and_names_the_secret() {
+    let server = StandIn::start(Options::default()).expect("a stand-in");
+    let run = Run::new().against(&server).with("JWT_SECRET_STAGING", "not-the-secret-of-the-server");
+    let output = run.run(&[]);
+    let text = text(&output);
+    let ledger = run.ledger();
+    let red: Vec<_> = ledger.checks.iter().filter(|entry| entry.verdict != Verdict::Passed).map(|entry| entry.id).collect();
+    assert_eq!(red, [2], "{text}");
+    assert!(text.contains("auth_token") && text.contains("JWT_SECRET_STAGING"), "{text}");
+    assert!(!text.contains("not-the-secret-of-the-server") && !text.contains(server.e2e_key()), "{text}");
+}
+
+#[test]
+fn a_slow_network_fails_the_sla_and_nothing_else() {
+    let server = StandIn::start(Options { latency: Duration::from_millis(100), ..Options::default() }).expect("a stand-in");
+    let run = Run::new().against(&server);
+    let output = run.run(&[]);
+    let text = text(&output);
+    let red: Vec<_> = run.ledger().checks.iter().filter(|entry| entry.verdict != Verdict::Passed).map(|entry| entry.id).collect();
+    assert_eq!(red, [23], "{text}");
+    assert!(text.contains("class         sla: the answer is right but too slow"), "{text}");
+}
+
+#[test]
+fn a_filter_runs_one_check_and_the_ledger_names_the_rest() {
+    let run = Run::new();
+    let output = run.run(&["test_003"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let ledger = run.ledger();
+    assert_eq!((count(&ledger, Verdict::Passed), count(&ledger, Verdict::NotRun)), (1, CHECKS - 1));
+}
+
+#[test]
+fn one_process_a_check_makes_one_run_whose_ledger_adds_up() {
+    let run = Run::new();
+    let names = names();
+    // As nextest does it: a process a test, several at once, one run id for all.
+    for some in names.chunks(5) {
+        let children: Vec<_> = some
+            .iter()
+            .map(|name| run.command(&[name.as_str()]).stdout(Stdio::piped()).spawn().expect("the binary runs"))
+            .collect();
+        for child in children {
+            let output = child.wait_with_output().expect("the binary ends");
+            assert!(output.status.success(), "{}", text(&output));
+        }
+    }
+    assert_eq!(count(&run.ledger(), Verdict::Passed), CHECKS);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let run = Run::new();
+    let file = run.out.path().join("a-file");
+    std::fs::write(&file, "in the way").expect("a file");
+    let output = run.with("CRITICAL_OUT_DIR", &file.display().to_string()).run(&["test_003"]);
+    let text = text(&output);
+    assert!(!output.status.success());
+    assert!(text.contains("evidence cannot be written to") && text.contains("CRITICAL_OUT_DIR"), "{text}");
+}

@@ -166,7 +166,11 @@ async fn with_wrong(variable: &str, source: &str) -> String {
 #[tokio::test]
 async fn a_wrong_signing_secret_is_told_from_a_broken_service() {
     let text = with_wrong("JWT_SECRET_STAGING", "mint").await;
-    assert!(text.contains("class         auth_token") && text.contains("both refuse the token: look at the secret"), "{text}");
+    assert!(
+        text.contains("class         auth_token")
+            && text.contains("both refuse the token; look at the secret first: the token was signed here with JWT_SECRET_STAGING"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

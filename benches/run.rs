@@ -1,0 +1,99 @@
+//! What a run costs: wall time against its floor, and the memory of the test process without the stand-in.
+//!
+//! `cargo bench --bench run`. The floor is what the checks must wait for, whatever the suite does: the longest of them, then the
+//! SLA check, which runs alone. Figures are ratios within one run, since machines are noisy; nothing is asserted here.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use netra_critical::evidence::Evidence;
+use netra_critical::history::median;
+use netra_stand_in::{Options, StandIn};
+
+const RUNS: usize = 5;
+
+fn main() {
+    let binary = build();
+    let out = tempfile::tempdir().expect("a temporary folder");
+    println!("{} runs each, checks built without optimization, as `cargo test` builds them", RUNS);
+    let mut walls = Vec::new();
+    let mut ratios = Vec::new();
+    for run in 0..RUNS {
+        let id = format!("embedded-{run}");
+        let started = Instant::now();
+        let mut child = start(&binary, out.path(), &id, &[]);
+        assert!(child.wait().expect("it ends").success(), "run {id} failed: see {}", out.path().display());
+        let wall = started.elapsed().as_secs_f64();
+        let floor = floor(&out.path().join(&id));
+        println!("embedded   wall {wall:.2} s   floor {floor:.2} s   ratio {:.2}", wall / floor);
+        walls.push(wall);
+        ratios.push(wall / floor);
+    }
+    println!("embedded   median wall {:.2} s, median ratio to the floor {:.2}", median(&walls), median(&ratios));
+
+    let server = StandIn::start(Options::default()).expect("a stand-in");
+    let ca = out.path().join("ca.pem");
+    std::fs::write(&ca, server.ca_pem().unwrap_or_default()).expect("a CA file");
+    let ca = ca.display().to_string();
+    let env = [
+        ("CRITICAL_API_URL", server.api_url()),
+        ("CRITICAL_WS_URL", server.ws_url()),
+        ("CRITICAL_AUTH_URL", server.auth_url()),
+        ("CRITICAL_CA_FILE", &ca),
+        ("JWT_SECRET_STAGING", server.jwt_secret()),
+        ("E2E_OAUTH_SIMULATION_KEY", server.e2e_key()),
+    ];
+    let mut peaks = Vec::new();
+    for run in 0..RUNS {
+        let before = server.runs_started();
+        let mut child = start(&binary, out.path(), &format!("alone-{run}"), &env);
+        let peak = watch(&mut child);
+        println!("alone      peak memory of the test process {peak:.1} MiB, agent runs {}", server.runs_started() - before);
+        peaks.push(peak);
+    }
+    println!("alone      median peak memory {:.1} MiB", median(&peaks));
+}
+
+fn build() -> PathBuf {
+    let arguments = ["test", "--test", "critical", "--no-run", "--message-format=json"];
+    let build =
+        Command::new(env!("CARGO")).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit()).output();
+    let lines = String::from_utf8_lossy(&build.expect("cargo runs").stdout).into_owned();
+    let artefacts = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let mut built = artefacts.filter(|it| it["target"]["name"] == "critical");
+    built.find_map(|it| it["executable"].as_str().map(PathBuf::from)).expect("cargo names the test binary")
+}
+
+fn start(binary: &Path, out: &Path, id: &str, env: &[(&str, &str)]) -> Child {
+    let mut command = Command::new(binary);
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).env("RUST_TEST_THREADS", "25").stdout(Stdio::null()).stderr(Stdio::null());
+    command.env("CRITICAL_OUT_DIR", out).env("CRITICAL_RUN_ID", id).envs(env.iter().copied());
+    command.spawn().expect("the binary runs")
+}
+
+/// The longest check, and the SLA check after it, in seconds.
+fn floor(run: &Path) -> f64 {
+    let files = std::fs::read_dir(run.join("evidence")).expect("evidence");
+    let all: Vec<Evidence> = files
+        .map(|file| serde_json::from_slice(&std::fs::read(file.expect("a file").path()).expect("text")).expect("evidence"))
+        .collect();
+    let longest = all.iter().filter(|it| it.id != 23).map(|it| it.duration_ms).fold(0.0, f64::max);
+    let sla = all.iter().find(|it| it.id == 23).map_or(0.0, |it| it.duration_ms);
+    (longest + sla) / 1e3
+}
+
+/// Peak resident memory in MiB, read from the kernel's own high-water mark while the process lives.
+fn watch(child: &mut Child) -> f64 {
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0.0_f64;
+    while child.try_wait().expect("a child").is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
+        peak = peak.max(kib.unwrap_or(0.0) / 1024.0);
+        #[expect(clippy::disallowed_methods, reason = "sampling a process from outside; nothing is waited for")]
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    peak
+}
