@@ -16,7 +16,7 @@ const RUNS: usize = 5;
 fn main() {
     let binary = build();
     let out = tempfile::tempdir().expect("a temporary folder");
-    println!("{} runs each, checks built without optimization, as `cargo test` builds them", RUNS);
+    println!("{RUNS} runs each, checks built without optimization, as `cargo test` builds them");
     let mut walls = Vec::new();
     let mut ratios = Vec::new();
     for run in 0..RUNS {
@@ -61,8 +61,8 @@ fn build() -> PathBuf {
         Command::new(env!("CARGO")).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit()).output();
     let lines = String::from_utf8_lossy(&build.expect("cargo runs").stdout).into_owned();
     let artefacts = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let mut built = artefacts.filter(|it| it["target"]["name"] == "critical");
-    built.find_map(|it| it["executable"].as_str().map(PathBuf::from)).expect("cargo names the test binary")
+    let mut executables = artefacts.filter(|it| it["target"]["name"] == "critical");
+    executables.find_map(|it| it["executable"].as_str().map(PathBuf::from)).expect("cargo names the test binary")
 }
 
 fn start(binary: &Path, out: &Path, id: &str, env: &[(&str, &str)]) -> Child {

@@ -25,7 +25,7 @@ use crate::http::{traceparent, unreachable_target};
 use crate::net::{Watch, causes};
 use crate::secret::redact;
 use crate::wire::{Transport, Wire};
-use crate::ws::{Arrived, Socket};
+use crate::ws::{Arrived, Origin, Socket};
 use crate::{io, poll};
 
 /// A WebSocket handshake that has not been sent yet.
@@ -283,9 +283,8 @@ impl Dial {
                 head(101, response.headers());
                 let selected = response.headers().get("sec-websocket-protocol").and_then(|v| v.to_str().ok()).map(str::to_owned);
                 let counters = Arc::clone(&wire.counters);
-                Ok(Handshake::Open(Box::new(Socket::start(
-                    stream, counters, recorder, exchange, started, target, caller, selected,
-                ))))
+                let origin = Origin { recorder, exchange, started, target, caller };
+                Ok(Handshake::Open(Box::new(Socket::start(stream, counters, origin, selected))))
             }
             Some(Err(WsError::Http(response))) => {
                 let status = response.status().as_u16();

@@ -37,31 +37,26 @@ pub struct Caller {
 
 impl Caller {
     /// `GET path`.
-    #[must_use]
     pub fn get(&self, path: impl Into<String>) -> Request {
         self.request("GET", path)
     }
 
     /// `POST path` with a JSON body.
-    #[must_use]
     pub fn post(&self, path: impl Into<String>, body: impl Into<Value>) -> Request {
         self.request("POST", path).json(body)
     }
 
     /// `PUT path` with a JSON body.
-    #[must_use]
     pub fn put(&self, path: impl Into<String>, body: impl Into<Value>) -> Request {
         self.request("PUT", path).json(body)
     }
 
     /// `DELETE path`.
-    #[must_use]
     pub fn delete(&self, path: impl Into<String>) -> Request {
         self.request("DELETE", path)
     }
 
     /// Any method, no body.
-    #[must_use]
     pub fn request(&self, method: &'static str, path: impl Into<String>) -> Request {
         Request {
             caller: self.clone(),
@@ -96,6 +91,7 @@ pub struct Request {
 
 impl Request {
     /// Adds a query parameter; it is percent-encoded.
+    #[expect(clippy::needless_pass_by_value, reason = "reads better where it is called: query(\"limit\", 7)")]
     pub fn query(mut self, name: &str, value: impl ToString) -> Self {
         self.query.push((name.to_owned(), value.to_string()));
         self
@@ -171,12 +167,15 @@ impl Request {
         }
         all.extend(headers);
         for (name, value) in &all {
-            let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str())) else {
+            let (Ok(name), Ok(mut value)) = (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str())) else {
                 return Err(Trouble::suite(
                     format!("header {name} cannot be sent with this value"),
                     "this is a defect of the check",
                 ));
             };
+            // Whatever a library logs of it, it logs without the value.
+            let secret = value.to_str().is_ok_and(|text| redact(text) != text);
+            value.set_sensitive(secret);
             map.insert(name, value);
         }
         let body = body.map(|(bytes, _)| bytes).unwrap_or_default();
@@ -229,6 +228,7 @@ impl Sent {
         let watch = Watch::default();
         let waiting = self.recorder.waiting(format!("the response to {}", self.what));
         let watched = watch.clone();
+        tracing::debug!(exchange = self.id, "> {}", self.what);
         let exchange = io::run(async move { watched.over(client.execute(request)).await });
         let outcome = poll::within(self.deadline, exchange).await;
         drop(waiting);
@@ -257,6 +257,7 @@ impl Sent {
         };
         self.count_sent();
         let status = response.status().as_u16();
+        tracing::debug!(exchange = self.id, "< {status} {}", self.what);
         let headers = response.headers().clone();
         let head: usize = headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 4).sum();
         self.recorder.update(self.id, |x| {

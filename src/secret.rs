@@ -4,6 +4,7 @@
 //! reader (printer, report, log) can forget it. Values are known by [`remember`]; tokens are also known by their shape.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
@@ -86,7 +87,7 @@ fn redact_tokens(text: &str) -> String {
         let (token, after) = from.split_at(end);
         out.push_str(before);
         if token.len() >= SHORTEST_TOKEN {
-            out.push_str(&format!("<jwt:{}>", fingerprint(token)));
+            let _ = write!(out, "<jwt:{}>", fingerprint(token));
         } else {
             out.push_str(token);
         }
@@ -105,7 +106,6 @@ pub fn fingerprint(value: &str) -> String {
 /// Bytes as lowercase hexadecimal digits.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
         let _ = write!(out, "{byte:02x}");
         out

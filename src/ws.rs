@@ -4,6 +4,7 @@
 //! between two waits, and the order of arrival stays known.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use crate::config::{Deadlines, Target};
 use crate::exchange::{Close, FRAME_KEPT_CHARS, Frame, Recorder, cut, keep, ms};
 use crate::expect::{Expect, Held, Mismatch};
-use crate::wire::Counters;
+use crate::wire::{Counters, Wire};
 use crate::{io, poll};
 
 /// A frame that arrived.
@@ -93,6 +94,7 @@ impl Shared {
     fn record(&self, sent: bool, text: &str) -> Duration {
         let at = self.started.elapsed();
         let text = keep(text, FRAME_KEPT_CHARS);
+        tracing::debug!(exchange = self.exchange, "{} {text}", if sent { '>' } else { '<' });
         self.recorder.update(self.exchange, |x| {
             x.frames.push(Frame { at_ms: ms(at), sent, text });
             (x.bytes_sent, x.bytes_received) = self.counters.read();
@@ -125,6 +127,16 @@ impl Shared {
     }
 }
 
+/// Where a connection comes from: what the dialling knew.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub(crate) recorder: Arc<Recorder>,
+    pub(crate) exchange: u32,
+    pub(crate) started: Instant,
+    pub(crate) target: Arc<Target>,
+    pub(crate) caller: String,
+}
+
 /// An open connection. Dropping it closes it with 1000.
 #[derive(Debug)]
 pub struct Socket {
@@ -140,15 +152,12 @@ pub struct Socket {
 impl Socket {
     /// Takes over a connection whose handshake is done.
     pub(crate) fn start(
-        stream: WebSocketStream<crate::wire::Wire>,
+        stream: WebSocketStream<Wire>,
         counters: Arc<Counters>,
-        recorder: Arc<Recorder>,
-        exchange: u32,
-        started: Instant,
-        target: Arc<Target>,
-        caller: String,
+        origin: Origin,
         subprotocol: Option<String>,
     ) -> Self {
+        let Origin { recorder, exchange, started, target, caller } = origin;
         let (commands, queue) = mpsc::unbounded_channel();
         let inbox = Mutex::default();
         let shared = Arc::new(Shared { recorder, exchange, started, counters, inbox, changed: watch::Sender::new(0) });
@@ -309,7 +318,7 @@ impl Socket {
         let since = self.frames_since(mark);
         let mut got = format!("{how}; {} frames came meanwhile", since.len());
         if let Some(last) = self.frames().last() {
-            got.push_str(&format!("; the last frame seen: {}", cut(&last.data.to_string(), 300)));
+            let _ = write!(got, "; the last frame seen: {}", cut(&last.data.to_string(), 300));
         }
         Mismatch { wanted: wanted.to_owned(), got }
     }
@@ -404,11 +413,7 @@ impl Socket {
     }
 }
 
-async fn drive(
-    mut stream: WebSocketStream<crate::wire::Wire>,
-    mut commands: mpsc::UnboundedReceiver<Command>,
-    shared: Arc<Shared>,
-) {
+async fn drive(mut stream: WebSocketStream<Wire>, mut commands: mpsc::UnboundedReceiver<Command>, shared: Arc<Shared>) {
     loop {
         tokio::select! {
             arrived = stream.next() => match arrived {
@@ -417,7 +422,8 @@ async fn drive(
                     if data["type"] == "ping" {
                         let pong = json!({"type": "pong"}).to_string();
                         shared.record(true, &pong);
-                        if stream.send(Message::text(pong)).await.is_err() { continue; }
+                        // A pong that cannot be sent shows itself in the next read.
+                        let _ = stream.send(Message::text(pong)).await;
                     }
                 }
                 Some(Ok(Message::Binary(bytes))) => { shared.file(&format!("<binary frame of {} bytes>", bytes.len())); }

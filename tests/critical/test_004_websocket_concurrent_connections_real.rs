@@ -2,6 +2,7 @@
 
 use netra_critical::event::{Run, events};
 use netra_critical::history::same_sequence;
+use netra_critical::ws::Socket;
 use netra_critical::{Area, Check, Mismatch, Outcome, Staging};
 use rstest::rstest;
 
@@ -34,7 +35,7 @@ async fn test_004_websocket_concurrent_connections_real(staging: Staging) -> Out
             let mut ids: Vec<_> = tabs.iter().map(|tab| tab.connection_id().to_owned()).collect();
             ids.sort_unstable();
             ids.dedup();
-            cx.must("each socket of one user has an id of its own").about(tabs.iter().map(|tab| tab.exchange())).that(
+            cx.must("each socket of one user has an id of its own").about(tabs.iter().map(Socket::exchange)).that(
                 ids.len() == load.sockets,
                 format!("{} ids", load.sockets),
                 format!("{ids:?}"),

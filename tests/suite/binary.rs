@@ -18,17 +18,17 @@ const CHECKS: usize = 25;
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        let build = Command::new(env!("CARGO"))
+        let output = Command::new(env!("CARGO"))
             .args(["test", "--test", "critical", "--no-run", "--message-format=json"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stderr(Stdio::inherit())
             .output()
             .expect("cargo runs");
-        let lines = String::from_utf8_lossy(&build.stdout).into_owned();
+        let lines = String::from_utf8_lossy(&output.stdout).into_owned();
         let artefacts = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let built =
+        let executable =
             artefacts.filter(|it| it["target"]["name"] == "critical").find_map(|it| it["executable"].as_str().map(PathBuf::from));
-        built.expect("cargo names the test binary")
+        executable.expect("cargo names the test binary")
     })
 }
 
