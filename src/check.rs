@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 
+use crate::config::ConfigError;
 use crate::context::Cx;
 use crate::diagnose;
 use crate::evidence::{Evidence, SCHEMA};
@@ -16,7 +17,7 @@ use crate::exchange::{Phase, ms};
 use crate::expect::{Class, Failure, Held, Stop, Trouble};
 use crate::poll;
 use crate::report;
-use crate::suite::{Staging, Suite};
+use crate::suite::{NoSuite, Staging, Suite};
 use crate::time::now_iso;
 
 /// A check: everything about it but its body.
@@ -113,15 +114,13 @@ impl Check {
     pub async fn run(&'static self, staging: Staging, body: impl AsyncFnOnce(&Cx) -> Held) -> Outcome {
         let suite = match staging.suite {
             Ok(suite) => suite,
-            Err(error) => return Err(NotPassed(report::without_suite(self, &error))),
+            Err(none) => return Err(self.without_suite(&none)),
         };
         let queued = Instant::now();
         let Ok(_admission) = suite.folder.enter(self.alone) else {
             let what = format!("the lock files in {} cannot be used", suite.folder.path.display());
-            return Err(NotPassed(report::without_suite(
-                self,
-                &crate::config::ConfigError::new(what, "make the folder writable, or set CRITICAL_OUT_DIR"),
-            )));
+            let error = ConfigError::new(what, "make the folder writable, or set CRITICAL_OUT_DIR");
+            return Err(self.without_suite(&NoSuite { error, folder: Some(suite.folder.clone()) }));
         };
         let queued = queued.elapsed();
         let cx = Cx::new(std::sync::Arc::clone(&suite), self);
@@ -165,19 +164,35 @@ impl Check {
         }
     }
 
-    /// From the end of the body to a verdict. A pass needs an expectation, and bytes both ways.
-    fn judge(&self, cx: &Cx, suite: &Suite, end: End) -> (Evidence, Option<Stop>) {
-        let snapshot = cx.recorder().snapshot();
-        let (bytes_sent, bytes_received) = cx.recorder().traffic();
-        let mut evidence = Evidence {
+    /// A check that could not start is errored, and leaves evidence of that if it can.
+    fn without_suite(&self, none: &NoSuite) -> NotPassed {
+        let NoSuite { error, folder } = none;
+        let mut text = report::without_suite(self, error);
+        if let Some(folder) = folder {
+            let mut evidence = self.blank(&folder.run_id, &folder.target);
+            evidence.verdict = Verdict::Errored;
+            evidence.class = Some(Class::Suite);
+            evidence.started_at = now_iso();
+            let (what, remedy) = (error.what.clone(), error.remedy.clone());
+            evidence.trouble = Some(Trouble { what, remedy, class: Class::Suite, about: Vec::new() });
+            if let Err(error) = folder.write(&evidence) {
+                text.push_str(&error);
+            }
+        }
+        NotPassed(text)
+    }
+
+    /// Evidence of a check that has done nothing yet.
+    fn blank(&self, run_id: &str, target: &str) -> Evidence {
+        Evidence {
             schema: SCHEMA,
-            run_id: suite.folder.run_id.clone(),
+            run_id: run_id.to_owned(),
             id: self.id,
             name: self.name.to_owned(),
             title: self.title.to_owned(),
             area: self.area,
             impact: self.impact.to_owned(),
-            target: suite.target.name.clone(),
+            target: target.to_owned(),
             verdict: Verdict::Passed,
             class: None,
             class_because: None,
@@ -187,13 +202,21 @@ impl Check {
             started_at: String::new(),
             duration_ms: 0.0,
             queued_ms: 0.0,
-            expectations: snapshot.judged,
+            expectations: Vec::new(),
             notes: Vec::new(),
             left_behind: Vec::new(),
-            bytes_sent,
-            bytes_received,
+            bytes_sent: 0,
+            bytes_received: 0,
             exchanges: Vec::new(),
-        };
+        }
+    }
+
+    /// From the end of the body to a verdict. A pass needs an expectation, and bytes both ways.
+    fn judge(&self, cx: &Cx, suite: &Suite, end: End) -> (Evidence, Option<Stop>) {
+        let (bytes_sent, bytes_received) = cx.recorder().traffic();
+        let mut evidence = self.blank(&suite.folder.run_id, &suite.target.name);
+        evidence.expectations = cx.recorder().snapshot().judged;
+        (evidence.bytes_sent, evidence.bytes_received) = (bytes_sent, bytes_received);
         let mut trouble = |what: String, remedy: &str, class| {
             evidence.verdict = Verdict::Errored;
             evidence.class = Some(class);

@@ -119,7 +119,7 @@ pub struct RunFolder {
     pub run_id: String,
     /// The folder.
     pub path: PathBuf,
-    target: String,
+    pub(crate) target: String,
     roster: Vec<Entry>,
 }
 
@@ -130,11 +130,12 @@ pub struct Admission {
 }
 
 impl RunFolder {
-    /// Makes the folder (several processes may do so at once) and points `latest` at it.
+    /// Makes the folder (several processes may do so at once) and points `latest` at it. Without a target, for a run whose
+    /// configuration is wrong: it leaves a ledger too.
     ///
     /// # Errors
     /// A folder that cannot be written, with its path.
-    pub fn open(places: &Places, roster: &[&Check], target: &Target) -> Result<Self, ConfigError> {
+    pub fn open(places: &Places, roster: &[&Check], name: &str, target: Option<&Target>) -> Result<Self, ConfigError> {
         let run_id = places.run_id.clone().unwrap_or_else(new_run_id);
         if run_id.is_empty() || run_id.contains(['/', '\\']) || run_id.starts_with('.') {
             return Err(ConfigError::new(
@@ -150,24 +151,23 @@ impl RunFolder {
             )
         };
         fs::create_dir_all(path.join("evidence")).map_err(cannot)?;
-        let settings = serde_json::to_value(&target.settings).unwrap_or_default();
         let about = serde_json::json!({
             "schema": SCHEMA,
             "run_id": run_id,
-            "target": target.name,
-            "api": target.api.as_str(),
-            "ws": target.ws.as_str(),
-            "auth": target.auth.as_str(),
+            "target": name,
+            "api": target.map(|it| it.api.as_str()),
+            "ws": target.map(|it| it.ws.as_str()),
+            "auth": target.map(|it| it.auth.as_str()),
             "suite_version": env!("CARGO_PKG_VERSION"),
             "started_at": now_iso(),
-            "settings": settings,
+            "settings": target.map(|it| &it.settings),
         });
         if !path.join("run.json").exists() {
             write_whole(&path.join("run.json"), about.to_string().as_bytes()).map_err(cannot)?;
         }
         point_latest(&places.out, &run_id).map_err(cannot)?;
         let roster = roster.iter().map(|check| Entry::not_run(check)).collect();
-        Ok(Self { run_id, path, target: target.name.clone(), roster })
+        Ok(Self { run_id, path, target: name.to_owned(), roster })
     }
 
     /// The evidence file of a check.

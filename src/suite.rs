@@ -33,7 +33,16 @@ pub struct LaunchOptions {
 /// What every check is given: the suite, or why there is none.
 #[derive(Clone, Debug)]
 pub struct Staging {
-    pub(crate) suite: Result<Arc<Suite>, ConfigError>,
+    pub(crate) suite: Result<Arc<Suite>, NoSuite>,
+}
+
+/// Why there is no suite, and where to say so.
+#[derive(Clone, Debug)]
+pub struct NoSuite {
+    /// What a person must change.
+    pub error: ConfigError,
+    /// The run's folder, if it could be made.
+    pub folder: Option<RunFolder>,
 }
 
 /// Everything that the checks of one process share.
@@ -58,36 +67,52 @@ impl fmt::Debug for Suite {
     }
 }
 
-static SHARED: Mutex<Weak<Suite>> = Mutex::new(Weak::new());
+enum Shared {
+    Nothing,
+    Suite(Weak<Suite>),
+    /// A configuration does not become right while the process runs.
+    Failed(NoSuite),
+}
+
+static SHARED: Mutex<Shared> = Mutex::new(Shared::Nothing);
 
 impl Staging {
     /// The suite of this process, made by the first check that asks. Reads `staging.toml` and the environment.
     #[must_use]
-    pub fn shared(roster: &'static [&'static Check], launch: Launch) -> Self {
+    pub fn shared(roster: &[&Check], launch: Launch) -> Self {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(suite) = shared.upgrade() {
-            return Self { suite: Ok(suite) };
+        let living = match &*shared {
+            Shared::Nothing => None,
+            Shared::Suite(suite) => suite.upgrade().map(Ok),
+            Shared::Failed(failed) => Some(Err(failed.clone())),
+        };
+        if let Some(suite) = living {
+            return Self { suite };
         }
-        let suite = Suite::set_up(&Environment::of_process(), roster, launch).map(Arc::new);
-        if let Ok(suite) = &suite {
-            *shared = Arc::downgrade(suite);
-        }
-        Self { suite }
+        let made = Self::of(&Environment::of_process(), roster, launch);
+        *shared = match &made.suite {
+            Ok(suite) => Shared::Suite(Arc::downgrade(suite)),
+            Err(failed) => Shared::Failed(failed.clone()),
+        };
+        made
     }
-}
 
-impl Staging {
-    /// A suite of its own, from this environment; for the suite's own tests.
+    /// A suite of its own, from this environment.
     #[must_use]
     pub fn of(env: &Environment, roster: &[&Check], launch: Launch) -> Self {
-        Self { suite: Suite::set_up(env, roster, launch).map(Arc::new) }
+        let places = Places::of(env);
+        let suite = Suite::set_up(env, &places, roster, launch).map(Arc::new).map_err(|error| {
+            let folder = RunFolder::open(&places, roster, env.target_name(), None).ok();
+            NoSuite { error, folder }
+        });
+        Self { suite }
     }
 
     /// The suite, or why there is none.
     ///
     /// # Errors
     /// What a person must change in the configuration.
-    pub fn suite(&self) -> Result<&Arc<Suite>, &ConfigError> {
+    pub fn suite(&self) -> Result<&Arc<Suite>, &NoSuite> {
         self.suite.as_ref()
     }
 }
@@ -97,15 +122,14 @@ impl Suite {
     ///
     /// # Errors
     /// What a person must change in the configuration.
-    pub fn set_up(env: &Environment, roster: &[&Check], launch: Launch) -> Result<Self, ConfigError> {
-        let places = Places::of(env);
+    pub fn set_up(env: &Environment, places: &Places, roster: &[&Check], launch: Launch) -> Result<Self, ConfigError> {
         let mut running = None;
         let target = config::load(&places.config, env, || {
             let (launched, handle) = launch(LaunchOptions::default())?;
             running = Some(handle);
             Ok(launched)
         })?;
-        let folder = RunFolder::open(&places, roster, &target)?;
+        let folder = RunFolder::open(places, roster, &target.name, Some(&target))?;
         Self::over(target, folder, launch, running)
     }
 

@@ -101,6 +101,12 @@ impl Environment {
         self.0.get(name).map(String::as_str).filter(|value| !value.trim().is_empty())
     }
 
+    /// The target that is asked for.
+    #[must_use]
+    pub fn target_name(&self) -> &str {
+        self.get("CRITICAL_TARGET").unwrap_or("stand-in")
+    }
+
     /// A secret that must be there.
     fn secret(&self, name: &str, target: &str, purpose: &str) -> Result<Secret, ConfigError> {
         self.get(name).map(|value| Secret::new(value.to_owned())).ok_or_else(|| {
@@ -151,7 +157,7 @@ impl Places {
 /// A text that names file, line, key, variable or host, and what to do.
 pub fn load(config: &Path, env: &Environment, launch: impl FnOnce() -> Result<Launched, String>) -> Result<Target, ConfigError> {
     let file = read(config)?;
-    let name = env.get("CRITICAL_TARGET").unwrap_or("stand-in").to_owned();
+    let name = env.target_name().to_owned();
     let Some(mut settings) = file.targets.get(&name).cloned() else {
         let known: Vec<_> = file.targets.keys().map(String::as_str).collect();
         return Err(ConfigError::new(

@@ -42,9 +42,16 @@ fn value(lines: &[String], prefix: &str) -> Option<String> {
     lines.iter().find_map(|line| line.strip_prefix(prefix)).map(|value| value.trim_matches('\'').to_owned())
 }
 
+/// The exit code of a program that must not start, and what it said. One that does start is ended, not waited for.
 fn refused(arguments: &[&str]) -> (Option<i32>, String) {
-    let output = command(arguments, &[]).output().expect("the program runs");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    let mut child = command(arguments, &[]).spawn().expect("the program runs");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("text");
+    if !line.is_empty() {
+        child.kill().expect("an end");
+    }
+    let output = child.wait_with_output().expect("an end");
+    assert_eq!(line, "", "{arguments:?} started");
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
