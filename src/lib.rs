@@ -15,6 +15,7 @@
 //! Borders, kept by clippy's `disallowed-methods`: only [`config`] reads the environment, only [`net`] and [`dial`] open
 //! connections, only [`poll`] sleeps.
 
+pub mod advertised;
 pub mod check;
 pub mod config;
 pub mod context;
@@ -28,6 +29,7 @@ pub mod history;
 pub mod http;
 pub mod identity;
 pub mod io;
+pub mod leak;
 pub mod net;
 pub mod poll;
 pub mod report;

@@ -145,7 +145,23 @@ fn refusal_of(response: &Response) -> Option<ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use axum::{Router, middleware, routing::get};
+    use hyper_util::service::TowerToHyperService;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer() {
+        let router =
+            Router::new().route("/", get(async || -> &'static str { panic!("on purpose") })).layer(middleware::from_fn(handled));
+        let request = Request::new(Body::empty());
+        let answer = hyper::service::Service::call(&TowerToHyperService::new(router), request).await.expect("an answer");
+        let marks = Marks { trace: "t".into(), request: None, versioned: false };
+        let answer = marks.put_on(answer, "staging", |refusal| refusal);
+        assert_eq!(answer.status(), 500);
+        assert_eq!(answer.headers()[TRACE_ID], "t");
+        assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/json");
+    }
 
     #[test]
     fn traversal_is_seen_through_encodings() {

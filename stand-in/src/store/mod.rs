@@ -123,7 +123,7 @@ impl Store {
 
 /// Whether the store answers.
 pub(crate) fn ping(db: &Connection) -> rusqlite::Result<()> {
-    db.query_row("SELECT count(*) FROM threads", [], |_| Ok(()))
+    db.query_row("SELECT EXISTS (SELECT 1 FROM threads)", [], |_| Ok(()))
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {

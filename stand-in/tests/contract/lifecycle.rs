@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use netra_stand_in::{Options, StandIn};
 use serde_json::json;
 
@@ -108,4 +109,50 @@ async fn it_listens_on_loopback_only_and_says_when_a_port_is_taken() {
     let nowhere = Options { db: Some("/no/such/folder/file".into()), ..Options::default() };
     let text = StandIn::start(nowhere).expect_err("no such folder").to_string();
     assert!(text.contains("/no/such/folder/file"), "{text}");
+}
+
+#[tokio::test]
+async fn when_the_store_fails_readiness_says_what_business_calls_say() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("stand-in.sqlite");
+    let world = World::start(Options { db: Some(file.clone()), ..Options::default() });
+    let me = [bearer(&world.token("u"))];
+    assert_eq!(world.send("GET", "/health/ready", &[], None).await.status, 200);
+    let saboteur = rusqlite::Connection::open(file).expect("the file");
+    saboteur.execute_batch("PRAGMA foreign_keys = OFF; DROP TABLE threads").expect("done");
+    let ready = world.send("GET", "/health/ready", &[], None).await;
+    assert_eq!((ready.status, &ready.json()["core_db"]), (503, &json!("disconnected")));
+    let refused = world.send("GET", "/api/threads", &me, None).await;
+    assert_eq!((refused.status, &refused.json()["error_code"]), (503, &json!("SERVICE_UNAVAILABLE")));
+    assert!(!refused.text.contains("table") && !refused.text.contains("sqlite"), "{refused:?}");
+    assert_eq!(world.send("GET", "auth:/health", &[], None).await.status, 503);
+}
+
+#[tokio::test]
+async fn twenty_five_users_at_once_lose_nothing() {
+    const USERS: usize = 25;
+    const MESSAGES: usize = 20;
+    let world = World::start(Options::default());
+    let one_user = async |user: usize| {
+        let me = [bearer(&world.token(&format!("u{user}")))];
+        let thread = world.send("POST", "/api/threads", &me, Some(&json!({}))).await.json()["id"].clone();
+        for n in 0..MESSAGES {
+            let body = json!({"content": format!("{user}-{n}"), "thread_id": thread});
+            assert_eq!(world.send("POST", "/api/chat/messages", &me, Some(&body)).await.status, 200);
+        }
+        let list = world.send("GET", "/api/chat/messages?limit=100", &me, None).await.json();
+        let contents = list["messages"].as_array().expect("messages").iter().map(|message| message["content"].clone());
+        assert!(contents.eq((0..MESSAGES).map(|n| json!(format!("{user}-{n}")))), "{list}");
+    };
+    join_all((0..USERS).map(one_user)).await;
+}
+
+#[test]
+fn it_starts_and_stops_in_no_time_also_inside_another_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let started = Instant::now();
+        drop(StandIn::start(Options::default()).expect("a start"));
+        assert!(started.elapsed() < Duration::from_secs(2), "took {:?}", started.elapsed());
+    });
 }

@@ -1,7 +1,13 @@
 //! Runs: they are watched, stopped, and always end.
 
+use std::time::{Duration, Instant};
+
 use netra_stand_in::Options;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::support::{Socket, World, bearer};
 
@@ -117,4 +123,45 @@ async fn every_agent_gives_an_answer_of_its_own_and_measures_its_time() {
         }
     }
     assert_eq!(world.stand_in.runs_started(), 6);
+}
+
+/// Reads until the text is there.
+async fn read_until(connection: &mut TcpStream, wanted: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(wanted) {
+        let mut chunk = [0; 4096];
+        let read = connection.read(&mut chunk).await.expect("bytes");
+        assert!(read > 0, "ended before {wanted}: {text}");
+        text.push_str(&String::from_utf8_lossy(&chunk[..read]));
+    }
+    text
+}
+
+#[tokio::test]
+async fn a_stream_whose_client_leaves_is_cancelled() {
+    let world = World::start(Options { plain: true, ..Options::default() });
+    let me = [bearer(&world.token("a"))];
+    let thread = world.send("POST", "/api/threads", &me, Some(&json!({}))).await.json()["id"].clone();
+    let body = json!({"content": "Explain this in depth", "thread_id": thread}).to_string();
+    let address = world.stand_in.api_url().trim_start_matches("http://");
+    let mut connection = TcpStream::connect(address).await.expect("a connection");
+    let request = format!(
+        "POST /api/chat/stream HTTP/1.1\r\nhost: {address}\r\nauthorization: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        me[0].1,
+        body.len()
+    );
+    connection.write_all(request.as_bytes()).await.expect("a request");
+    let text = read_until(&mut connection, "agent_thinking").await;
+    let run = text.split("\"run_id\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a run").to_owned();
+    assert_eq!(status(&world, "a", &run).await["status"], "running");
+    drop(connection);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let seen = status(&world, "a", &run).await;
+        if seen["status"] != "running" {
+            assert_eq!(seen["status"], "cancelled", "{seen}");
+            break;
+        }
+        assert!(Instant::now() < deadline, "still {seen}");
+    }
 }
