@@ -3,7 +3,7 @@
 //! `cargo bench --bench run`. The floor is what the checks must wait for, whatever the suite does: the longest of them, then the
 //! SLA check, which runs alone. Figures are ratios within one run, since machines are noisy; nothing is asserted here.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,13 @@ use netra_critical::evidence::Evidence;
 use netra_critical::history::median;
 use netra_stand_in::{Options, StandIn};
 
+#[path = "../tests/suite/built.rs"]
+mod built;
+
 const RUNS: usize = 5;
 
 fn main() {
-    let binary = build();
+    let binary = built::critical();
     let out = tempfile::tempdir().expect("a temporary folder");
     println!("{RUNS} runs each, checks built without optimization, as `cargo test` builds them");
     let mut walls = Vec::new();
@@ -53,16 +56,6 @@ fn main() {
         peaks.push(peak);
     }
     println!("alone      median peak memory {:.1} MiB", median(&peaks));
-}
-
-fn build() -> PathBuf {
-    let arguments = ["test", "--test", "critical", "--no-run", "--message-format=json"];
-    let build =
-        Command::new(env!("CARGO")).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit()).output();
-    let lines = String::from_utf8_lossy(&build.expect("cargo runs").stdout).into_owned();
-    let artefacts = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let mut executables = artefacts.filter(|it| it["target"]["name"] == "critical");
-    executables.find_map(|it| it["executable"].as_str().map(PathBuf::from)).expect("cargo names the test binary")
 }
 
 fn start(binary: &Path, out: &Path, id: &str, env: &[(&str, &str)]) -> Child {

@@ -96,6 +96,9 @@ impl fmt::Debug for NotPassed {
     }
 }
 
+/// How long the check that runs alone lets others go before it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long cleaning up may take altogether.
 const CLEANUP_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -117,7 +120,7 @@ impl Check {
             Err(none) => return Err(self.without_suite(&none)),
         };
         let queued = Instant::now();
-        let Ok(_admission) = suite.folder.enter(self.alone) else {
+        let Ok(_admission) = suite.folder.enter(self.alone, PATIENCE).await else {
             let what = format!("the lock files in {} cannot be used", suite.folder.path.display());
             let error = ConfigError::new(what, "make the folder writable, or set CRITICAL_OUT_DIR");
             return Err(self.without_suite(&NoSuite { error, folder: Some(suite.folder.clone()) }));

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,7 @@ use crate::check::{Area, Check, Verdict};
 use crate::config::{ConfigError, Places, Target};
 use crate::exchange::{Exchange, Judged};
 use crate::expect::{Class, Failure, Trouble};
+use crate::poll;
 use crate::time::now_iso;
 
 /// Version of the evidence and ledger formats.
@@ -110,6 +112,8 @@ pub struct Entry {
     pub class: Option<Class>,
     /// One line about what is wrong.
     pub summary: Option<String>,
+    /// Size and time of the evidence file that this entry was read from: while they stay, it need not be read again.
+    pub stamp: Option<String>,
 }
 
 /// The folder of one run.
@@ -192,14 +196,20 @@ impl RunFolder {
     fn fold(&self) -> io::Result<()> {
         let lock = File::create(self.path.join(".ledger.lock"))?;
         lock.lock()?;
-        let ledger = self.ledger();
+        let before = fs::read(self.path.join("results.json")).ok().and_then(|text| serde_json::from_slice::<Ledger>(&text).ok());
+        let ledger = self.ledger_since(before.as_ref());
         write_whole(&self.path.join("results.json"), &serde_json::to_vec_pretty(&ledger)?)
     }
 
     /// The ledger as the evidence files have it now.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
-        let checks: Vec<_> = self.roster.iter().map(|entry| self.entry(entry)).collect();
+        self.ledger_since(None)
+    }
+
+    fn ledger_since(&self, before: Option<&Ledger>) -> Ledger {
+        let known = |name: &str| before.and_then(|ledger| ledger.checks.iter().find(|entry| entry.name == name));
+        let checks: Vec<_> = self.roster.iter().map(|entry| self.entry(entry, known(&entry.name))).collect();
         let mut totals: BTreeMap<_, _> = Verdict::ALL.into_iter().map(|verdict| (verdict, 0)).collect();
         for check in &checks {
             *totals.entry(check.verdict).or_default() += 1;
@@ -207,9 +217,14 @@ impl RunFolder {
         Ledger { schema: SCHEMA, run_id: self.run_id.clone(), target: self.target.clone(), updated_at: now_iso(), totals, checks }
     }
 
-    fn entry(&self, blank: &Entry) -> Entry {
+    fn entry(&self, blank: &Entry, known: Option<&Entry>) -> Entry {
         let path = self.evidence_path(&blank.name);
+        let stamp = stamp(&path);
+        if let Some(known) = known.filter(|known| stamp.is_some() && known.stamp == stamp) {
+            return known.clone();
+        }
         let Ok(text) = fs::read(&path) else { return blank.clone() };
+        let blank = Entry { stamp, ..blank.clone() };
         match serde_json::from_slice::<Summary>(&text) {
             Ok(it) => Entry {
                 verdict: it.verdict,
@@ -220,27 +235,32 @@ impl RunFolder {
                     .map(|failure| format!("{}: wanted {}, got {}", failure.expectation, failure.wanted, failure.got))
                     .or(it.trouble.map(|trouble| trouble.what))
                     .or(it.waiting_for.last().map(|what| format!("was waiting for {what}"))),
-                ..blank.clone()
+                ..blank
             },
             Err(error) => Entry {
                 verdict: Verdict::Errored,
                 class: Some(Class::Suite),
                 summary: Some(format!("evidence file {} is damaged ({error}): run the check again", path.display())),
-                ..blank.clone()
+                ..blank
             },
         }
     }
 
-    /// Lets a check in: many at once, or one alone that measures. One that waits to be alone is not overtaken.
+    /// Lets a check in: many at once, or one alone that measures. That one waits for a moment when nobody is inside, but only
+    /// for `patience`: then nobody else is let in before it.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn enter(&self, alone: bool) -> io::Result<Admission> {
+    pub async fn enter(&self, alone: bool, patience: Duration) -> io::Result<Admission> {
         let open = |name: &str| File::options().create(true).truncate(false).write(true).open(self.path.join(name));
         let (turn, room) = (open(".turn.lock")?, open(".room.lock")?);
         if alone {
-            turn.lock()?;
-            room.lock()?;
+            let look = Duration::from_millis(5);
+            let free = poll::until(patience, look, async || room.try_lock().map_err(drop)).await;
+            if free.is_err() {
+                turn.lock()?;
+                room.lock()?;
+            }
         } else {
             turn.lock_shared()?;
             room.lock_shared()?;
@@ -271,8 +291,15 @@ impl Entry {
             duration_ms: None,
             class: None,
             summary: None,
+            stamp: None,
         }
     }
+}
+
+fn stamp(path: &Path) -> Option<String> {
+    let about = fs::metadata(path).ok()?;
+    let modified = about.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(format!("{}-{}", about.len(), modified.as_nanos()))
 }
 
 /// Time and four random digits: sorts by time, and two runs in one second do not meet.

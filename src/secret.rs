@@ -3,7 +3,7 @@
 //! Redaction happens *at capture*: whatever crosses the wire passes [`redact`] before it becomes evidence, so no later
 //! reader (printer, report, log) can forget it. Values are known by [`remember`]; tokens are also known by their shape.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
@@ -40,25 +40,37 @@ impl std::fmt::Debug for Secret {
 /// Shorter values are not replaced: they would blank out ordinary words.
 const SHORTEST_SECRET: usize = 6;
 
-/// Every form in which a secret may appear → the secret.
-static KNOWN: Lazy<Mutex<BTreeMap<String, String>>> = Lazy::new(Mutex::default);
+#[derive(Default)]
+struct Known {
+    /// Every form in which a secret may appear.
+    forms: BTreeSet<String>,
+    /// Tokens, which are redacted by their shape, by the fingerprint that stands in their place.
+    tokens: BTreeMap<String, String>,
+}
+
+static KNOWN: Lazy<Mutex<Known>> = Lazy::new(Mutex::default);
 
 /// Makes a value known, so that [`redact`] replaces it, also in base64, base64url and percent-encoded form.
 pub fn remember(value: &str) {
     if value.len() < SHORTEST_SECRET {
         return;
     }
+    let base64url = URL_SAFE_NO_PAD.encode(value);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if value.starts_with(TOKEN_STARTS[0]) {
+        known.tokens.extend([value, &base64url].map(|form| (fingerprint(form), value.to_owned())));
+        return;
+    }
     let percent: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
-    let forms = [value.to_owned(), STANDARD.encode(value).trim_end_matches('=').to_owned(), URL_SAFE_NO_PAD.encode(value), percent];
-    KNOWN.lock().unwrap_or_else(PoisonError::into_inner).extend(forms.map(|form| (form, value.to_owned())));
+    let base64 = STANDARD.encode(value).trim_end_matches('=').to_owned();
+    known.forms.extend([value.to_owned(), base64, base64url, percent]);
 }
 
 /// The known token behind the `<jwt:…>` in a redacted text, for an experiment with the very token that was refused.
 #[must_use]
 pub fn recall(redacted: &str) -> Option<Secret> {
     let wanted = redacted.split("<jwt:").nth(1)?.get(..8)?;
-    let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    known.iter().find(|(form, _)| fingerprint(form) == wanted).map(|(_, value)| Secret(value.clone()))
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner).tokens.get(wanted).cloned().map(Secret)
 }
 
 /// The text without any known secret and without anything that has the shape of a JWT.
@@ -68,7 +80,7 @@ pub fn recall(redacted: &str) -> Option<Secret> {
 #[must_use]
 pub fn redact(text: &str) -> String {
     let mut out = redact_tokens(text);
-    for secret in KNOWN.lock().unwrap_or_else(PoisonError::into_inner).keys().rev() {
+    for secret in KNOWN.lock().unwrap_or_else(PoisonError::into_inner).forms.iter().rev() {
         if out.contains(secret.as_str()) {
             out = out.replace(secret.as_str(), "<secret>");
         }
@@ -77,11 +89,13 @@ pub fn redact(text: &str) -> String {
 }
 
 /// `eyJ` opens every JWT (`{"` in base64url); `ZXlK` is the same once more encoded, as in the `jwt.<…>` subprotocol.
+const TOKEN_STARTS: [&str; 2] = ["eyJ", "ZXlK"];
+
 fn redact_tokens(text: &str) -> String {
     const SHORTEST_TOKEN: usize = 20;
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(start) = [rest.find("eyJ"), rest.find("ZXlK")].into_iter().flatten().min() {
+    while let Some(start) = TOKEN_STARTS.iter().filter_map(|start| rest.find(start)).min() {
         let (before, from) = rest.split_at(start);
         let end = from.find(|c: char| !(c.is_ascii_alphanumeric() || "-_.=".contains(c))).unwrap_or(from.len());
         let (token, after) = from.split_at(end);

@@ -17,19 +17,7 @@ const CHECKS: usize = 25;
 /// The binary that `cargo test --test critical` runs.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let output = Command::new(env!("CARGO"))
-            .args(["test", "--test", "critical", "--no-run", "--message-format=json"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .stderr(Stdio::inherit())
-            .output()
-            .expect("cargo runs");
-        let lines = String::from_utf8_lossy(&output.stdout).into_owned();
-        let artefacts = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let executable =
-            artefacts.filter(|it| it["target"]["name"] == "critical").find_map(|it| it["executable"].as_str().map(PathBuf::from));
-        executable.expect("cargo names the test binary")
-    })
+    BINARY.get_or_init(crate::built::critical)
 }
 
 /// One run of the binary in a folder of its own.

@@ -11,6 +11,7 @@ use netra_stand_in::{Options, StandIn};
 use tempfile::TempDir;
 
 mod binary;
+mod built;
 mod clients;
 mod configuration;
 mod judging;
