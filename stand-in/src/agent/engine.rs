@@ -122,7 +122,7 @@ async fn write(steps: &mut Steps<'_>, answer: &str) -> Result<(), Broken> {
     steps.planned = steps.made + u64::try_from(pieces.len()).unwrap_or(u64::MAX);
     for (index, piece) in pieces.into_iter().enumerate() {
         steps.make("partial_result", json!({"content": piece, "is_final": index == last}), "writing the answer")?;
-        steps.pause().await?;
+        steps.pause_for(steps.pace).await?;
     }
     Ok(())
 }
@@ -152,7 +152,7 @@ fn in_depth_steps(prompt: &str) -> u64 {
     if prompt.to_lowercase().contains(IN_DEPTH) { IN_DEPTH_STEPS } else { 0 }
 }
 
-/// A guess until the answer is there; [`write`] corrects it.
+/// A guess until the answer is there; [`write()`] corrects it.
 fn planned(prompt: &str) -> u64 {
     FIXED_STEPS + in_depth_steps(prompt) + 8
 }
@@ -189,8 +189,9 @@ impl Steps<'_> {
         Ok(result)
     }
 
+    /// Thinking is quick beside writing, so that the answer begins to show early.
     async fn pause(&self) -> Result<(), Ended> {
-        self.pause_for(self.pace).await
+        self.pause_for(self.pace / 2).await
     }
 
     async fn pause_for(&self, pause: Duration) -> Result<(), Ended> {
