@@ -63,10 +63,12 @@ async fn test_005_agent_discovery_real(staging: Staging) -> Outcome {
                 format!("{strangers} (not contacted)"),
             )?;
             let (api, ws, auth) = (&cx.target().api, &cx.target().ws, &cx.target().auth);
-            for (pointer, own) in [("backend/url", api), ("backend/api_url", api), ("backend/ws_url", ws), ("auth/url", auth)] {
-                let got = services.json().pointer(&format!("/services/{pointer}")).and_then(Value::as_str);
-                let right = got.and_then(|text| Url::parse(text).ok()).is_some_and(|url| leads_to(&url, own));
-                services.must(format!("{pointer} leads to the target's own")).that(right, own, format!("{got:?}"))?;
+            for (name, field, own) in
+                [("backend", "url", api), ("backend", "api_url", api), ("backend", "ws_url", ws), ("auth", "url", auth)]
+            {
+                let got = &services.json()["services"][name][field];
+                let right = got.as_str().and_then(|text| Url::parse(text).ok()).is_some_and(|url| leads_to(&url, own));
+                services.must(format!("the {field} of the service {name} is the target's own")).that(right, own, got)?;
             }
             follow(cx, &urls).await?;
 

@@ -4,7 +4,7 @@ use netra_critical::event::{all_differ, is_real};
 use netra_critical::exchange::ms;
 use netra_critical::http::{Caller, Reply, Request};
 use netra_critical::identity::{Credential, Identity};
-use netra_critical::time::now_seconds;
+use netra_critical::secret::Secret;
 use netra_critical::token::Claims;
 use netra_critical::{Area, Check, Cx, Held, Is, Outcome, Staging};
 use rstest::rstest;
@@ -59,11 +59,9 @@ async fn test_007_agent_execution_endpoints_real(staging: Staging) -> Outcome {
                 Job { route: "data", agent: "data", prompt: &prompts.data },
                 Job { route: "optimization", agent: "optimization", prompt: &prompts.optimization },
             ];
-            let [execute_run, triage_run, data_run, optimization_run] =
-                jobs.map(|job| job.post(&api, job.body()).within(cx.run_deadline()).send());
-            let (execute_run, triage_run, data_run, optimization_run) =
-                tokio::try_join!(execute_run, triage_run, data_run, optimization_run)?;
-            let replies = [execute_run, triage_run, data_run, optimization_run];
+            let run = |job: Job<'_>| job.post(&api, job.body()).within(cx.run_deadline()).send();
+            let (first, second, third, fourth) = tokio::try_join!(run(jobs[0]), run(jobs[1]), run(jobs[2]), run(jobs[3]))?;
+            let replies = [first, second, third, fourth];
             for (job, reply) in jobs.iter().zip(&replies) {
                 real_work(*job, reply)?;
             }
@@ -81,8 +79,8 @@ async fn test_007_agent_execution_endpoints_real(staging: Staging) -> Outcome {
                 reply.must(format!("{route}: a message that is no text is invalid")).invalid("message")?;
                 let reply = job.post(&cx.anonymous(), job.body()).send().await?;
                 reply.must(format!("{route}: no token is refused")).refused(&[401, 403])?;
-                let reply = job.post(&cx.api(expired(cx, &alice)?), job.body()).send().await?;
-                reply.must(format!("{route}: an expired token is refused")).refused(&[401])?;
+                let reply = job.post(&cx.api(forged(cx, &alice)), job.body()).send().await?;
+                reply.must(format!("{route}: a forged token is refused")).refused(&[401])?;
             }
             let reply = execute.post(&api, without(execute.body(), "type")).send().await?;
             reply.must("execute: a missing type is invalid").invalid("type")?;
@@ -124,9 +122,8 @@ fn without(mut body: Value, field: &str) -> Value {
     body
 }
 
-/// A token of this user that was good once; made afresh for each use, since refusals are cached.
-fn expired(cx: &Cx, who: &Identity) -> Held<Credential> {
-    let now = now_seconds();
-    let claims = Claims::access(&who.user_id, &who.email).with("iat", now - 3600).with("exp", now - 1800);
-    Ok(Credential::bad("expired", &claims.sign(cx.signing_secret()?)))
+/// A token with every claim in order that the auth service did not sign; made afresh for each use, since refusals are cached.
+fn forged(cx: &Cx, who: &Identity) -> Credential {
+    let token = Claims::access(&who.user_id, &who.email).sign(&Secret::new(cx.word()));
+    Credential::bad("signed with another secret", &token)
 }

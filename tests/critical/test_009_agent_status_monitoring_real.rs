@@ -7,7 +7,8 @@ use netra_critical::event::events;
 use netra_critical::expect::{Trouble, fields};
 use netra_critical::http::{Caller, Reply};
 use netra_critical::identity::{Credential, Identity};
-use netra_critical::time::{moment, now, now_seconds};
+use netra_critical::secret::Secret;
+use netra_critical::time::{moment, now};
 use netra_critical::token::Claims;
 use netra_critical::ws::Socket;
 use netra_critical::{Area, Check, Cx, Held, Is, Mismatch, Outcome, Staging, poll};
@@ -45,17 +46,16 @@ async fn test_009_agent_status_monitoring_real(staging: Staging) -> Outcome {
             cx.archive_later(&alice, &thread);
             let read = api.get(format!("/api/threads/{thread}")).send().await?;
             let ready = anyone.get("/health/ready").send().await?;
-            let works = matches!(created.status, 200 | 201) && read.status == 200;
+            let works = created.status < 500 && read.status < 500;
             let says = ready.status == 200 && ready.json()["status"] == "ready";
             cx.must("/health/ready agrees with what business calls show")
                 .about([created.exchange, read.exchange, ready.exchange])
                 .that(
                     works == says,
-                    format!("ready: {works}, since a thread is created with {} and read with {}", created.status, read.status),
+                    format!("ready: {works}, since creating a thread gives {} and reading it {}", created.status, read.status),
                     format!("ready: {says}, {}", ready.summary()),
                 )?;
             created.must("a thread can be created").status_in(&[200, 201])?;
-            read.must("a created thread can be read").status(200)?;
             ready.must("/health/ready names the environment and every store").json(&[
                 ("/environment", Is::exactly(cx.settings().environment.as_str())),
                 ("/core_db", Is::Text),
@@ -66,10 +66,10 @@ async fn test_009_agent_status_monitoring_real(staging: Staging) -> Outcome {
             let socket = cx.socket(&alice).await?;
             let before = now();
             socket.say(&uuid::Uuid::new_v4().to_string(), Some(&thread), &cx.settings().prompts.long);
-            let started = socket.gather("a run starts", cx.run_deadline(), "agent_started", |frames| {
-                events(frames).into_iter().find(|event| event.kind == "agent_started" && event.thread_id == thread)
+            let begun = socket.gather("a run begins", cx.run_deadline(), "an event of a run in the thread", |frames| {
+                events(frames).into_iter().find(|event| event.thread_id == thread && !event.run_id.is_empty())
             });
-            let run = started.await?.run_id;
+            let run = begun.await?.run_id;
             let status = format!("/api/chat/agents/{run}/status");
             let looks = watch(cx, &api, &socket, &run, &status).await?;
             let agents = anyone.get("/health/agents").send().await?;
@@ -103,16 +103,12 @@ async fn test_009_agent_status_monitoring_real(staging: Staging) -> Outcome {
             )?;
             every(&looks, "started_at stays the same", &[("/started_at", Is::Exactly(last["started_at"].clone()))])?;
 
-            let worked = last["status"] == "completed";
-            let says = agents.status == 200 && agents.json()["status"] == "healthy" && agents.json()["fallback_mode"] == false;
-            cx.must("/health/agents agrees with what the run shows").about([agents.exchange, after.exchange]).that(
-                worked == says,
-                format!("healthy, without fallback: {worked}, since the run is {}", last["status"]),
-                format!("{says}, {}", agents.summary()),
-            )?;
-            after.must("an ended run has completed").json(&[("/status", Is::exactly("completed"))])?;
+            after.must("the run comes to its end, completed").json(&[("/status", Is::exactly("completed"))])?;
             after.must("progress ends at 100").json(&[("/progress", Is::Within(100.0, 100.0))])?;
             agents.must("/health/agents lists the agents").json(&[("/agents", Is::Object)])?;
+            agents
+                .must("/health/agents agrees with the run that has just completed")
+                .json(&[("/status", Is::exactly("healthy")), ("/fallback_mode", Is::exactly(false))])?;
 
             let unknown = api.get(format!("/api/chat/agents/run_{}/status", uuid::Uuid::new_v4().simple())).send().await?;
             unknown.must("an unknown run is not found").refused(&[404])?;
@@ -120,15 +116,14 @@ async fn test_009_agent_status_monitoring_real(staging: Staging) -> Outcome {
             foreign.must("a run of another user cannot be watched").refused(&[403, 404])?;
             let nobody = anyone.get(&status).send().await?;
             nobody.must("a run cannot be watched without a token").refused(&[401, 403])?;
-            let expired = cx.api(expired(cx, &alice)?).get(&status).send().await?;
-            expired.must("a run cannot be watched with an expired token").refused(&[401])?;
+            let forged = cx.api(forged(cx, &alice)).get(&status).send().await?;
+            forged.must("a run cannot be watched with a forged token").refused(&[401])?;
 
             // Further errors, for the sake of their headers alone.
             let invalid = api.post("/api/threads", json!({"title": [42]})).send().await?;
             let no_route = anyone.get("/api/no-such-route").send().await?;
             let no_method = api.request("PATCH", &status).send().await?;
-            let mut all =
-                vec![created, read, ready, agents, after, unknown, foreign, nobody, expired, invalid, no_route, no_method];
+            let mut all = vec![created, read, ready, agents, after, unknown, foreign, nobody, forged, invalid, no_route, no_method];
             all.extend(looks);
             traceable(cx, &all)
         })
@@ -168,52 +163,40 @@ fn every(looks: &[Reply], name: &'static str, wanted: &[(&str, Is)]) -> Held {
 
 fn rising<T: PartialOrd + std::fmt::Debug>(what: &str, values: impl Iterator<Item = T>) -> Result<(), Mismatch> {
     let values: Vec<_> = values.collect();
-    if values.is_sorted() { Ok(()) } else { Err(Mismatch::new(format!("{what} that never fall"), format!("{values:?}"))) }
+    if values.is_sorted() { Ok(()) } else { Err(Mismatch::new(format!("{what}, never falling"), format!("{values:?}"))) }
 }
 
 /// Every answer, good or bad, can be found again in the logs of the service.
 fn traceable(cx: &Cx, all: &[Reply]) -> Held {
-    let names = |wrong: &[&Reply]| wrong.iter().map(|reply| reply.summary()).collect::<Vec<_>>().join("; ");
-    let none: Vec<_> = all.iter().filter(|reply| reply.header("x-trace-id").is_empty()).collect();
-    cx.must("every answer has a trace id").about(none.iter().map(|reply| reply.exchange)).that(
-        none.is_empty(),
-        "x-trace-id",
-        format!("none in {}", names(&none)),
-    )?;
     let mut seen = BTreeSet::new();
-    let again: Vec<_> = all.iter().filter(|reply| !seen.insert(reply.header("x-trace-id"))).collect();
-    cx.must("no two answers have the same trace id").about(again.iter().map(|reply| reply.exchange)).that(
-        again.is_empty(),
-        format!("{} different x-trace-id", all.len()),
-        format!("{} different; again in {}", seen.len(), names(&again)),
-    )?;
-    let mut seen = BTreeSet::new();
-    let in_body = |reply: &Reply| reply.json()["trace_id"].as_str().map(str::to_owned);
-    let again: Vec<_> = all.iter().filter(|reply| in_body(reply).is_some_and(|id| !seen.insert(id))).collect();
-    cx.must("no two errors name the same trace id").about(again.iter().map(|reply| reply.exchange)).that(
-        again.is_empty(),
-        "a trace_id of its own in each error",
-        names(&again),
-    )?;
-    let sent = |reply: &Reply| reply.request_headers.get("x-request-id").cloned();
-    let lost: Vec<_> = all.iter().filter(|reply| reply.headers.get("x-request-id").cloned() != sent(reply)).collect();
-    cx.must("every answer echoes the request id").about(lost.iter().map(|reply| reply.exchange)).that(
-        lost.is_empty(),
-        "x-request-id as it was sent",
-        format!("another or none in {}", names(&lost)),
-    )?;
     let environment = cx.settings().environment.as_str();
-    let other: Vec<_> = all.iter().filter(|reply| reply.header("x-environment") != environment).collect();
-    cx.must("every answer names the environment").about(other.iter().map(|reply| reply.exchange)).that(
-        other.is_empty(),
-        format!("x-environment {environment:?}"),
-        format!("another or none in {}", names(&other)),
+    none(cx, "every answer has a trace id", all, |reply| reply.header("x-trace-id").is_empty())?;
+    none(cx, "no two answers have the same trace id", all, |reply| !seen.insert(reply.header("x-trace-id").to_owned()))?;
+    let mut seen = BTreeSet::new();
+    none(cx, "no two errors name the same trace id", all, |reply| {
+        reply.json()["trace_id"].as_str().is_some_and(|id| !seen.insert(id.to_owned()))
+    })?;
+    none(cx, "every answer echoes the request id", all, |reply| {
+        reply.headers.get("x-request-id") != reply.request_headers.get("x-request-id")
+    })?;
+    none(cx, "every answer names the environment", all, |reply| reply.header("x-environment") != environment)
+}
+
+/// Wants no answer that breaks the rule, and shows the first ones that do, with their headers.
+fn none(cx: &Cx, rule: &'static str, all: &[Reply], breaks: impl FnMut(&&Reply) -> bool) -> Held {
+    const SHOWN: usize = 3;
+    let broken: Vec<_> = all.iter().filter(breaks).collect();
+    let shown: Vec<_> =
+        broken.iter().take(SHOWN).map(|reply| format!("{} {} {:?}", reply.what, reply.status, reply.headers)).collect();
+    cx.must(rule).about(broken.iter().take(SHOWN).map(|reply| reply.exchange)).that(
+        broken.is_empty(),
+        format!("that of all {} answers", all.len()),
+        format!("not so for {}, as in {}", broken.len(), shown.join("; ")),
     )
 }
 
-/// A token of this user that was good once; made afresh for each use, since refusals are cached.
-fn expired(cx: &Cx, who: &Identity) -> Held<Credential> {
-    let now = now_seconds();
-    let claims = Claims::access(&who.user_id, &who.email).with("iat", now - 3600).with("exp", now - 1800);
-    Ok(Credential::bad("expired", &claims.sign(cx.signing_secret()?)))
+/// A token with every claim in order that the auth service did not sign; made afresh for each use, since refusals are cached.
+fn forged(cx: &Cx, who: &Identity) -> Credential {
+    let token = Claims::access(&who.user_id, &who.email).sign(&Secret::new(cx.word()));
+    Credential::bad("signed with another secret", &token)
 }

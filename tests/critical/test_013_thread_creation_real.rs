@@ -40,7 +40,7 @@ async fn test_013_thread_creation_real(staging: Staging) -> Outcome {
             let titled_id = well_formed(cx, &titled, "a thread with title and metadata", &alice.user_id)?;
             cx.archive_later(&alice, &titled_id);
             titled.must("a thread has the title that was asked for").fields(&[("/title", Is::exactly(title.as_str()))])?;
-            titled.must("a thread has the metadata that were asked for").fields(&[
+            titled.must("a thread has the metadata that was asked for").fields(&[
                 ("/metadata/critical_word", Is::exactly(word)),
                 ("/metadata/critical_list", Is::Exactly(asked["metadata"]["critical_list"].clone())),
             ])?;
@@ -73,7 +73,7 @@ async fn test_013_thread_creation_real(staging: Staging) -> Outcome {
             for (created, id) in [(&titled, &titled_id), (&bare, &bare_id)] {
                 let read = fresh.get(format!("/api/threads/{id}")).send().await?;
                 read.must("a created thread can be read").status(200)?;
-                read.must("a thread is read as it was answered when created").equal(read.json(), created.json())?;
+                read.must("a thread is read as it was answered when created").json(&[("", Is::Exactly(created.json().clone()))])?;
             }
 
             let list = fresh.get("/api/threads").query("limit", 100).send().await?;

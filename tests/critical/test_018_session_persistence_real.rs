@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use netra_critical::event::{Event, events};
+use netra_critical::event::Event;
 use netra_critical::expect::Trouble;
 use netra_critical::history::same_sequence;
 use netra_critical::http::{Reply, Request};
 use netra_critical::identity::{Credential, Identity};
 use netra_critical::token::decode;
+use netra_critical::ws::Arrived;
 use netra_critical::{Area, Check, Cx, Held, Is, Outcome, Staging, poll, secret, time};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -52,28 +53,21 @@ async fn test_018_session_persistence_real(staging: Staging) -> Outcome {
             )?;
             let threads = cx.api(&alice).get("/api/threads").send().await?;
             let threads = ids(threads.must("the threads can be listed before the reconnect").list_at("")?);
-            socket.close("the first session is closed", 1000).await?;
+            drop(socket);
             let foreign = interrupted_run(cx, &bob).await?;
 
             let again = cx.socket(&alice).await?;
-            let frames = again.quiet(0).await?;
+            let returned = cx.socket(&bob).await?;
+            let (frames, others) = tokio::try_join!(again.quiet(0), returned.quiet(0))?;
             let own = |event: &Event| event.run_id == asked.run.id;
             let marks = [bob.user_id.as_str(), foreign.as_str()];
-            let strange = frames.iter().find(|frame| {
-                let text = frame.data.to_string();
-                Event::of(frame).is_some_and(|event| !own(&event)) || marks.iter().any(|mark| text.contains(mark))
-            });
-            again.must("a reconnect brings no foreign event").that(
-                strange.is_none(),
-                "no event of another session",
-                format!("{:?}", strange.map(|frame| frame.data.to_string())),
-            )?;
-            let twice = events(&frames).into_iter().find(own).map(|event| event.frame.to_string());
-            again.must("a reconnect brings no event a second time").equal(&twice, &None)?;
-            let returned = cx.socket(&bob).await?;
-            let strange = returned.quiet(0).await?.into_iter().map(|frame| frame.data.to_string());
-            let strange: Vec<_> = strange.filter(|text| text.contains(&thread) || text.contains(&alice.user_id)).collect();
-            returned.must("the other user's reconnect brings no foreign event").equal(&strange, &Vec::new())?;
+            let strange = frames.iter().find(|frame| Event::of(frame).is_some_and(|event| !own(&event)) || names(frame, &marks));
+            let shown = |frame: Option<&Arrived>| frame.map_or("none".to_owned(), |frame| frame.data.to_string());
+            again.must("a reconnect brings no foreign event").that(strange.is_none(), "none", shown(strange))?;
+            let twice = frames.iter().find(|frame| Event::of(frame).is_some_and(|event| own(&event)));
+            again.must("a reconnect brings no event a second time").that(twice.is_none(), "none", shown(twice))?;
+            let strange = others.iter().find(|frame| names(frame, &[&alice.user_id, &thread]));
+            returned.must("the other user's reconnect brings no foreign event").that(strange.is_none(), "none", shown(strange))?;
 
             let fresh = cx.api_on_new_connection(&alice)?;
             let after = fresh.get("/api/threads").send().await?;
@@ -152,14 +146,20 @@ async fn test_018_session_persistence_real(staging: Staging) -> Outcome {
         .await
 }
 
-/// Starts a run, leaves in the middle of it, and comes back when it has ended. Gives the thread.
+/// True if a frame names any of these, wherever it does.
+fn names(frame: &Arrived, marks: &[&str]) -> bool {
+    let text = frame.data.to_string();
+    marks.iter().any(|mark| text.contains(mark))
+}
+
+/// Starts a run, leaves in the middle of it, and waits until it has ended. Gives the thread.
 async fn interrupted_run(cx: &Cx, user: &Arc<Identity>) -> Held<String> {
     let thread = cx.thread(user, "interrupted").await?;
     let socket = cx.socket(user).await?;
     socket.say(&uuid::Uuid::new_v4().to_string(), Some(&thread), &cx.settings().prompts.other);
     let begun = socket.receive("the other user's run begins", cx.run_deadline(), "an event", |frame| Event::of(frame).is_some());
     let run_id = Event::of(&begun.await?).map(|event| event.run_id).unwrap_or_default();
-    socket.close("the other user leaves in the middle of its run", 1000).await?;
+    drop(socket);
     let running = |reply: &Reply| reply.status == 200 && ["pending", "running"].iter().any(|it| reply.json()["status"] == *it);
     let looked = poll::until(cx.run_deadline(), LOOK_EVERY, async || {
         match cx.api(user).get(format!("/api/chat/agents/{run_id}/status")).send().await {

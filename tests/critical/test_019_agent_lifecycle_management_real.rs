@@ -28,16 +28,16 @@ async fn test_019_agent_lifecycle_management_real(staging: Staging) -> Outcome {
 
             // First a run that is left alone. It may complete or fail, but it must end, and its status must say how.
             let ordinary = cx.ask(&socket, Some(&thread), &cx.settings().prompts.question).await?;
-            let end = ordinary.run.terminal().map(ended_as).unwrap_or_default();
+            let ending = ordinary.run.terminal().map(ended_as).unwrap_or_default();
             socket.must("a run that is left alone ends as completed or failed").that(
-                ["completed", "failed"].contains(&end.as_str()),
+                ["completed", "failed"].contains(&ending.as_str()),
                 "completed or failed",
-                &end,
+                &ending,
             )?;
             let status = status_of(cx, &alice, &ordinary.run.id).send().await?;
             status.must("the status of an ended run agrees with its terminal event").status_and_json(
                 &[200],
-                &[("/run_id", Is::exactly(ordinary.run.id.clone())), ("/status", Is::exactly(end.clone()))],
+                &[("/run_id", Is::exactly(ordinary.run.id.clone())), ("/status", Is::exactly(ending.clone()))],
             )?;
 
             let message_id = uuid::Uuid::new_v4().to_string();
@@ -58,8 +58,10 @@ async fn test_019_agent_lifecycle_management_real(staging: Staging) -> Outcome {
                 ],
             )?;
 
-            let foreign = control(cx, &bob, &run_id, "stop").send().await?;
-            foreign.must("a foreign user may not stop a run").refused(&[403, 404])?;
+            for action in ["stop", "cancel"] {
+                let foreign = control(cx, &bob, &run_id, action).send().await?;
+                foreign.must(format!("a foreign user may not {action} a run")).refused(&[403, 404])?;
+            }
             let mark = socket.mark();
             let wanted = format!("another event of run {run_id}");
             let next = socket
@@ -102,15 +104,14 @@ async fn test_019_agent_lifecycle_management_real(staging: Staging) -> Outcome {
             let again = control(cx, &alice, &run_id, "stop").send().await?;
             changes_nothing(cx, "stopping a run twice is no error", &again, "stopped")?;
             let late = control(cx, &alice, &ordinary.run.id, "stop").send().await?;
-            let as_before = ordinary.run.terminal().map(ended_as).unwrap_or_default();
-            changes_nothing(cx, "stopping a run that has ended by itself is no error", &late, &as_before)?;
+            changes_nothing(cx, "stopping a run that has ended by itself is no error", &late, &ending)?;
 
             let seen = events(&socket.quiet(0).await?);
             socket.must("nothing of a run follows its stop but one terminal event").hold(Run::pick(&seen, &run_id).ends_once())?;
             socket
                 .must("nothing of a run follows the end that it came to by itself")
                 .hold(Run::pick(&seen, &ordinary.run.id).ends_once())?;
-            for (which, run_id, wanted) in [("stopped", &run_id, "stopped"), ("ended", &ordinary.run.id, as_before.as_str())] {
+            for (which, run_id, wanted) in [("stopped", &run_id, "stopped"), ("ended", &ordinary.run.id, ending.as_str())] {
                 let status = status_of(cx, &alice, run_id).send().await?;
                 status
                     .must(format!("the status of a run that was {which} stays for good"))

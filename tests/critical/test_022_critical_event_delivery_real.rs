@@ -38,7 +38,8 @@ async fn test_022_critical_event_delivery_real(staging: Staging) -> Outcome {
             let wanted = "agent_error of a new run, or error_message AGENT_ERROR";
             let failed = socket
                 .receive("a failing run is not silent", cx.run_deadline(), wanted, |frame| {
-                    let ends = |event: Event| event.is_terminal() && event.run_id != first && event.run_id != second;
+                    let known = [&first, &second];
+                    let ends = |event: Event| event.is_terminal() && event.thread_id == thread && !known.contains(&&event.run_id);
                     frame.is_error("AGENT_ERROR") || Event::of(frame).is_some_and(ends)
                 })
                 .await?;
@@ -60,7 +61,11 @@ async fn test_022_critical_event_delivery_real(staging: Staging) -> Outcome {
                 socket.must("a failing run stays in its thread").hold(run.stays_in(&thread))?;
             }
             let stray = all.iter().find(|event| event.thread_id != thread).map(|event| event.frame.to_string());
-            socket.must("no event of anybody else reaches the socket").equal(&stray, &None)
+            socket.must("no event of anybody else reaches the socket").that(
+                stray.is_none(),
+                "events of this thread alone",
+                stray.unwrap_or_default(),
+            )
         })
         .await
 }
@@ -72,7 +77,8 @@ async fn follow(cx: &Cx, socket: &Socket, which: &str, thread: &str, prompt: &st
     let wanted = "the terminal event of a new run";
     let end = socket
         .gather(format!("{which}: agent_completed is delivered"), cx.run_deadline(), wanted, |frames| {
-            events(frames).into_iter().find(|event| event.is_terminal() && !known.contains(&event.run_id))
+            let new = |event: &Event| event.thread_id == thread && !known.contains(&event.run_id);
+            events(frames).into_iter().find(|event| event.is_terminal() && new(event))
         })
         .await?;
     socket.must(format!("{which}: it completes and does not fail")).that(
@@ -100,7 +106,7 @@ fn judge(socket: &Socket, which: &str, run: &Run, thread: &str, user_id: &str) -
     socket.must(format!("{which}: every event names its thread")).hold(run.stays_in(thread))?;
     let named = run.events.iter().flat_map(|event| [&event.frame["user_id"], &event.payload["user_id"]]);
     let foreign: Vec<_> = named.filter_map(|named| named.as_str()).filter(|named| *named != user_id).collect();
-    socket.must(format!("{which}: no event names another user")).equal(&foreign, &Vec::new())
+    socket.must(format!("{which}: no event names another user")).that(foreign.is_empty(), user_id, format!("{foreign:?}"))
 }
 
 /// Rule: the user is told that the run failed, and why. Both ways of the contract (section 2.4) are permitted.

@@ -6,7 +6,7 @@ use netra_critical::config::Deadlines;
 use netra_critical::event::{Run, all_differ, is_real};
 use netra_critical::history::same_sequence;
 use netra_critical::http::{Caller, Reply};
-use netra_critical::{Area, Check, Class, Cx, Held, Is, Outcome, Staging, poll};
+use netra_critical::{Area, Check, Class, Cx, Held, Is, Mismatch, Outcome, Staging, poll};
 use rstest::rstest;
 
 use crate::staging;
@@ -37,8 +37,7 @@ async fn test_025_critical_path_completion_real(staging: Staging) -> Outcome {
             let thread = cx.thread(&alice, "path").await?;
 
             let first = cx.ask(&socket, Some(&thread), &prompts.question).await?;
-            let missing = missing(&first.run);
-            socket.must("the five events of a run are delivered").equal(&missing, &Vec::new())?;
+            socket.must("the five events of a run are delivered").hold(shows_all_five(&first.run))?;
             let answer = first.run.answer();
             socket.must("the answer is real work").hold(is_real(answer, &prompts.question))?;
 
@@ -59,8 +58,7 @@ async fn test_025_critical_path_completion_real(staging: Staging) -> Outcome {
             )?;
 
             let second = cx.ask(&socket, Some(&thread), &prompts.follow_up).await?;
-            let missing = self::missing(&second.run);
-            socket.must("the five events of the second run are delivered").equal(&missing, &Vec::new())?;
+            socket.must("the five events of the second run are delivered").hold(shows_all_five(&second.run))?;
             let follow_up = second.run.answer();
             socket.must("the second answer is real work").hold(is_real(follow_up, &prompts.follow_up))?;
             socket.must("the second answer is another one").hold(all_differ([answer, follow_up]))?;
@@ -92,9 +90,15 @@ async fn test_025_critical_path_completion_real(staging: Staging) -> Outcome {
         .await
 }
 
-/// Which of the five events the run does not show.
-fn missing(run: &Run) -> Vec<&'static str> {
-    FIVE.into_iter().filter(|kind| !run.kinds().contains(kind)).collect()
+/// Rule: a run shows each of the five events.
+fn shows_all_five(run: &Run) -> Result<(), Mismatch> {
+    let kinds = run.kinds();
+    let missing: Vec<_> = FIVE.into_iter().filter(|kind| !kinds.contains(kind)).collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(Mismatch::new(FIVE.join(", "), format!("without {}: {kinds:?}", missing.join(", "))))
+    }
 }
 
 /// The thread's history, once this many messages stand in it: an answer may reach the store a moment after its event.
