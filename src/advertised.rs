@@ -32,8 +32,8 @@ pub fn advertised(answer: &Value) -> Vec<Advertised> {
 /// Those that lead anywhere else, as text for a person; empty if there are none.
 #[must_use]
 pub fn foreign(target: &Target, urls: &[Advertised]) -> String {
-    let foreign: Vec<_> =
-        urls.iter().filter(|url| url.own(target).is_none()).map(|url| format!("{} at {}", url.text, url.at)).collect();
+    let allowed = |url: &Advertised| Url::parse(&url.text).is_ok_and(|url| target.may_advertise(&url));
+    let foreign: Vec<_> = urls.iter().filter(|url| !allowed(url)).map(|url| format!("{} at {}", url.text, url.at)).collect();
     foreign.join("; ")
 }
 

@@ -314,8 +314,13 @@ impl Cx {
     }
 
     fn caller(&self, client: reqwest::Client, base: url::Url, who: Credential) -> Caller {
-        let request_prefix = format!("{}-{:03}", self.suite.folder.run_id, self.check.id);
+        let request_prefix = self.request_prefix();
         Caller { target: Arc::clone(&self.suite.target), recorder: Arc::clone(&self.recorder), client, base, who, request_prefix }
+    }
+
+    /// Run and check, so that a request is found in the service's log by its id.
+    fn request_prefix(&self) -> String {
+        format!("{}-{:03}", self.suite.folder.run_id, self.check.id)
     }
 
     /// A WebSocket handshake without any credential yet.
@@ -328,6 +333,7 @@ impl Cx {
             good: false,
             headers: Vec::new(),
             query: None,
+            request_prefix: self.request_prefix(),
         }
     }
 

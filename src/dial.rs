@@ -39,6 +39,8 @@ pub struct Dial {
     pub(crate) good: bool,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) query: Option<String>,
+    /// Prefix of `x-request-id`: run and check.
+    pub(crate) request_prefix: String,
 }
 
 /// What a handshake led to.
@@ -221,13 +223,13 @@ impl Dial {
     }
 
     async fn open_at(self, at: &'static Location<'static>) -> Held<Handshake> {
-        let Self { target, recorder, tls, caller, good, headers, query } = self;
+        let Self { target, recorder, tls, caller, good, headers, query, request_prefix } = self;
         let mut url = target.ws.clone();
         if let Some(token) = &query {
             url.query_pairs_mut().append_pair("token", token);
         }
         let exchange = recorder.begin(Kind::WebSocket, &caller, good, "GET", url.as_str());
-        let request = build(&url, &headers)?;
+        let request = build(&url, &headers, format!("{request_prefix}-{exchange}"))?;
         recorder.update(exchange, |x| {
             let sent = request.headers().iter();
             x.request_headers = sent.map(|(n, v)| (n.to_string(), redact(&String::from_utf8_lossy(v.as_bytes())))).collect();
@@ -305,10 +307,10 @@ impl Dial {
     }
 }
 
-fn build(url: &Url, headers: &[(String, String)]) -> Held<Request> {
+fn build(url: &Url, headers: &[(String, String)], request_id: String) -> Held<Request> {
     let defect = |what: String| Trouble::suite(what, "this is a defect of the check");
     let mut request = url.as_str().into_client_request().map_err(|error| defect(format!("handshake request: {error}")))?;
-    let trace = [("traceparent".to_owned(), traceparent())];
+    let trace = [("x-request-id".to_owned(), request_id), ("traceparent".to_owned(), traceparent())];
     for (name, value) in headers.iter().chain(&trace) {
         let (Ok(name), Ok(value)) = (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.as_str())) else {
             return Err(defect(format!("header {name} cannot be sent with this value")));

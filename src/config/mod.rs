@@ -396,6 +396,13 @@ impl Target {
         })
     }
 
+    /// True if the service may advertise this URL: it is the target's own, or over TLS on a host that the settings name.
+    #[must_use]
+    pub fn may_advertise(&self, url: &Url) -> bool {
+        let named = |host: &str| self.settings.advertised_hosts.iter().any(|named| named == host);
+        self.owns(url) || (is_secure(url) && url.host_str().is_some_and(named))
+    }
+
     /// True for a target on this machine.
     #[must_use]
     pub fn is_local(&self) -> bool {

@@ -41,6 +41,8 @@ pub struct Settings {
     pub fresh_users: bool,
     /// Domain of the e-mail addresses of users made for a run.
     pub email_domain: String,
+    /// Hosts that the service may advertise beside those of its URLs, over TLS; nothing is ever asked of them.
+    pub advertised_hosts: Vec<String>,
     /// How long the service may go on accepting a used token after its logout, in seconds.
     pub logout_cache_s: u64,
     /// A heartbeat interval over this is not waited for, in seconds.
@@ -180,6 +182,7 @@ impl Default for Settings {
             users: Vec::new(),
             fresh_users: false,
             email_domain: "staging.netrasystems.ai".to_owned(),
+            advertised_hosts: Vec::new(),
             logout_cache_s: 300,
             heartbeat_wait_max_s: 30,
             deadlines: Deadlines::default(),

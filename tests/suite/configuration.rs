@@ -118,3 +118,27 @@ fn refused(outcome: &Result<String, ConfigError>, parts: &[&str]) {
     }
     assert!(error.contains("remedy: ") && !error.contains("throw-away"), "{error}");
 }
+
+#[test]
+fn only_named_hosts_may_be_advertised_and_only_own_ones_are_contacted() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(&file, format!("{LIVE}advertised_hosts = [\"app.example.test\"]\n")).expect("settings");
+    let env: Environment = SECRETS.into_iter().collect();
+    let target = load(file.path(), &env, || Err("not in this test".to_owned())).expect("a target");
+    let judged = |text: &str| {
+        let url = text.parse().expect("a URL");
+        (target.owns(&url), target.may_advertise(&url))
+    };
+    assert_eq!(judged("https://api.example.test/deep/path"), (true, true));
+    assert_eq!(judged("https://app.example.test"), (false, true));
+    let strangers = [
+        "http://app.example.test",
+        "https://other.example.test",
+        "https://api.example.test:8443",
+        "http://api.example.test",
+        "ws://localhost:8000",
+    ];
+    for stranger in strangers {
+        assert_eq!(judged(stranger), (false, false), "{stranger}");
+    }
+}

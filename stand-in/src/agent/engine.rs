@@ -21,7 +21,7 @@ use crate::{
 /// A prompt with these words makes a long run, so that it can be watched and stopped.
 const IN_DEPTH: &str = "in depth";
 const IN_DEPTH_STEPS: u64 = 12;
-const IN_DEPTH_PAUSE: Duration = Duration::from_millis(100);
+const IN_DEPTH_PAUSE: Duration = Duration::from_millis(70);
 /// A prompt with these words makes the run fail.
 const FAIL_ON_PURPOSE: &str = "fail on purpose";
 /// Started, two thoughts, two tools (begun and done), and the pieces of the answer make up the progress.
