@@ -304,10 +304,17 @@ pub fn fields(value: &Value, wanted: &[(&str, Is)]) -> Result<(), Mismatch> {
         return Ok(());
     }
     let line = |pointer: &str, text: String| format!("{} {text}", if pointer.is_empty() { "(whole body)" } else { pointer });
-    Err(Mismatch {
-        wanted: wrong.iter().map(|(p, is)| line(p, is.to_string())).collect::<Vec<_>>().join("; "),
-        got: wrong.iter().map(|(p, _)| line(p, shown(value.pointer(p)))).collect::<Vec<_>>().join("; "),
-    })
+    let told = wrong.into_iter().map(|(pointer, is)| {
+        let got = value.pointer(pointer);
+        // Long values are shown where they part, not where they begin.
+        let shown = match (is, got) {
+            (Is::Exactly(wanted), Some(got)) => difference(&wanted.to_string(), &got.to_string()),
+            _ => Mismatch::new(is, shown(got)),
+        };
+        (line(pointer, shown.wanted), line(pointer, shown.got))
+    });
+    let (wanted, got): (Vec<_>, Vec<_>) = told.unzip();
+    Err(Mismatch { wanted: wanted.join("; "), got: got.join("; ") })
 }
 
 /// A JSON value for a person: cut, and `absent` where there is none.

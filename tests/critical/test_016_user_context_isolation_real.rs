@@ -74,7 +74,7 @@ async fn test_016_user_context_isolation_real(staging: Staging) -> Outcome {
             for how in [PLAINLY, IN_QUERY, IN_HEADER, IN_BODY] {
                 let body = named(json!({"title": cx.name("whose")}), &estate, how);
                 let made = as_if(bobs.post("/api/threads", body), &estate, how).send().await?;
-                cx.archive_later(&bob, &made.must(format!("a thread can be created{how}")).text_at("/id")?);
+                cx.archive_later(&bob, &made.must(format!("an own thread can be created{how}")).text_at("/id")?);
                 made.must(format!("a new thread belongs to its creator{how}"))
                     .fields(&[("/metadata/user_id", Is::exactly(bob.user_id.as_str()))])?;
                 let body = named(json!({"content": "whose?", "thread_id": own_thread}), &estate, how);

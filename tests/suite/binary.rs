@@ -109,8 +109,22 @@ fn there_are_exactly_25_checks_and_the_ledger_knows_them_all() {
         assert!(!evidence.expectations.is_empty() && evidence.bytes_sent > 0 && evidence.bytes_received > 0, "{}", evidence.name);
         assert!(evidence.left_behind.is_empty(), "{} left {:?}", evidence.name, evidence.left_behind);
     }
-    // 012 restarts a server of its own only where the target is embedded; all other runs of agents are the same everywhere.
-    println!("agent runs of the whole suite with the sizes of the stand-in: {}", server.runs_started());
+}
+
+#[test]
+fn with_the_sizes_of_live_staging_it_makes_at_most_40_agent_runs() {
+    let mut file: toml::Table = include_str!("../../staging.toml").parse().expect("staging.toml is TOML");
+    let sizes = file["targets"]["staging"]["load"].clone();
+    file["targets"]["stand-in"]["load"] = sizes;
+    let run = Run::new();
+    let config = run.out.path().join("staging.toml");
+    std::fs::write(&config, file.to_string()).expect("settings");
+    let server = StandIn::start(Options::default()).expect("a stand-in");
+    let run = run.against(&server).with("CRITICAL_CONFIG", &config.display().to_string());
+    let output = run.run(&[]);
+    assert!(output.status.success(), "{}", text(&output));
+    let runs = server.runs_started();
+    assert!((25..=40).contains(&runs), "{runs} agent runs");
 }
 
 #[test]

@@ -50,6 +50,8 @@ fn long_texts_are_shown_where_they_part() {
     let mismatch = difference(&wanted, &got);
     assert!(mismatch.got.ends_with("xxxy") && mismatch.got.starts_with("(4001 characters)"), "{mismatch:?}");
     assert!(mismatch.wanted.len() < 500, "{mismatch:?}");
+    let in_a_field = fields(&json!({ "x": got }), &[("/x", Is::exactly(wanted))]).expect_err("must differ");
+    assert!(in_a_field.got.ends_with("xxxy\"") && in_a_field.got.len() < 500, "{in_a_field:?}");
 }
 
 #[rstest]
