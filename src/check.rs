@@ -140,7 +140,7 @@ impl Check {
             evidence.class_because = Some(because);
             evidence.failure = Some(*failure);
         }
-        let snapshot = cx.recorder().snapshot();
+        let snapshot = cx.recorder().take();
         evidence.exchanges = snapshot.exchanges;
         evidence.notes = snapshot.notes;
         evidence.started_at = started_at;
@@ -218,7 +218,7 @@ impl Check {
     fn judge(&self, cx: &Cx, suite: &Suite, end: End) -> (Evidence, Option<Stop>) {
         let (bytes_sent, bytes_received) = cx.recorder().traffic();
         let mut evidence = self.blank(&suite.folder.run_id, &suite.target.name);
-        evidence.expectations = cx.recorder().snapshot().judged;
+        evidence.expectations = cx.recorder().judged();
         (evidence.bytes_sent, evidence.bytes_received) = (bytes_sent, bytes_received);
         let mut trouble = |what: String, remedy: &str, class| {
             evidence.verdict = Verdict::Errored;

@@ -14,14 +14,13 @@ pub async fn classify(cx: &Cx, failure: &Failure) -> (Class, String) {
     if let Some(class) = failure.class {
         return (class, "decided by the expectation itself".to_owned());
     }
-    let exchanges = cx.recorder().snapshot().exchanges;
-    let shown: Vec<_> = exchanges.iter().filter(|exchange| failure.about.contains(&exchange.id)).collect();
+    let shown = cx.recorder().exchanges(&failure.about);
     for exchange in &shown {
         if let Some(found) = of_exchange(exchange, cx.target().api.as_str()) {
             return found;
         }
     }
-    for exchange in shown {
+    for exchange in &shown {
         if exchange.credential_good && refuses(exchange) {
             return ask_auth_service(cx, exchange).await;
         }

@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use url::Url;
 
 use crate::config::{Deadlines, Target};
@@ -250,7 +251,7 @@ impl Dial {
             x.http_version = Some("HTTP/1.1".to_owned());
         });
         let ours = wire.clone();
-        let upgrade = io::run(async move { client_async_with_config(request, ours, None).await });
+        let upgrade = io::run(async move { client_async_with_config(request, ours, Some(small_buffers())).await });
         let within = Deadlines::of(target.settings.deadlines.welcome_ms);
         let upgraded = poll::within(within, upgrade).await;
         drop(waiting);
@@ -305,6 +306,11 @@ impl Dial {
             Some(Err(error)) => Err(broke(causes(&error))),
         }
     }
+}
+
+/// The library's own buffers of 128 KiB a socket would make up most of the process.
+fn small_buffers() -> WebSocketConfig {
+    WebSocketConfig::default().read_buffer_size(8 * 1024).write_buffer_size(0)
 }
 
 fn build(url: &Url, headers: &[(String, String)], request_id: String) -> Held<Request> {

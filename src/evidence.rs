@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -167,7 +167,7 @@ impl RunFolder {
             "settings": target.map(|it| &it.settings),
         });
         if !path.join("run.json").exists() {
-            write_whole(&path.join("run.json"), about.to_string().as_bytes()).map_err(cannot)?;
+            write_whole(&path.join("run.json"), &about).map_err(cannot)?;
         }
         point_latest(&places.out, &run_id).map_err(cannot)?;
         let roster = roster.iter().map(|check| Entry::not_run(check)).collect();
@@ -187,8 +187,7 @@ impl RunFolder {
     pub fn write(&self, evidence: &Evidence) -> Result<(), String> {
         let path = self.evidence_path(&evidence.name);
         let cannot = |path: &Path, error: io::Error| format!("{} cannot be written: {error}", path.display());
-        let text = serde_json::to_vec(evidence).map_err(|error| format!("evidence of {}: {error}", evidence.name))?;
-        write_whole(&path, &text).map_err(|error| cannot(&path, error))?;
+        write_whole(&path, evidence).map_err(|error| cannot(&path, error))?;
         self.fold().map_err(|error| cannot(&self.path.join("results.json"), error))
     }
 
@@ -198,7 +197,7 @@ impl RunFolder {
         lock.lock()?;
         let before = fs::read(self.path.join("results.json")).ok().and_then(|text| serde_json::from_slice::<Ledger>(&text).ok());
         let ledger = self.ledger_since(before.as_ref());
-        write_whole(&self.path.join("results.json"), &serde_json::to_vec_pretty(&ledger)?)
+        write_whole(&self.path.join("results.json"), &ledger)
     }
 
     /// The ledger as the evidence files have it now.
@@ -308,10 +307,15 @@ fn new_run_id() -> String {
     format!("{now}-{}", &uuid::Uuid::new_v4().simple().to_string()[..4])
 }
 
-/// Writes beside the place and renames, so that a reader sees the old file or the new one, never half of either.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes JSON beside the place and renames, so that a reader sees the old file or the new one, never half of either.
+pub(crate) fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let beside = beside(path);
-    let written = File::create(&beside).and_then(|mut file| file.write_all(bytes)).and_then(|()| fs::rename(&beside, path));
+    let write = |file| {
+        let mut file = BufWriter::new(file);
+        serde_json::to_writer_pretty(&mut file, value)?;
+        file.flush()
+    };
+    let written = File::create(&beside).and_then(write).and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
         let _ = fs::remove_file(&beside);
     }
@@ -333,5 +337,5 @@ fn point_latest(out: &Path, run_id: &str) -> io::Result<()> {
 
 #[cfg(not(unix))]
 fn point_latest(out: &Path, run_id: &str) -> io::Result<()> {
-    write_whole(&out.join("latest.txt"), run_id.as_bytes())
+    fs::write(out.join("latest.txt"), run_id)
 }

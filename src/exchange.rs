@@ -162,7 +162,7 @@ struct State {
     phase: Option<Phase>,
 }
 
-/// A copy of everything recorded so far.
+/// Everything that was recorded.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Exchanges in order of their start.
@@ -243,6 +243,16 @@ impl Recorder {
         }
     }
 
+    /// Redacts once more what is already recorded, after secrets became known that the service gave away.
+    pub fn redact_again(&self) {
+        for exchange in &mut self.state().exchanges {
+            let body = exchange.response_body.iter_mut();
+            let frames = exchange.frames.iter_mut().map(|frame| &mut frame.text);
+            let headers = exchange.response_headers.iter_mut().map(|(_, value)| value);
+            body.chain(frames).chain(headers).for_each(|text| *text = redact(text));
+        }
+    }
+
     /// Says what is being waited for until the guard is dropped; a check that times out reports it.
     #[must_use]
     pub fn waiting(&self, what: impl Into<String>) -> Waiting<'_> {
@@ -259,11 +269,24 @@ impl Recorder {
         self.state().waiting.iter().map(|(_, what)| what.clone()).collect()
     }
 
-    /// A copy of everything so far.
+    /// A copy of some exchanges.
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        let state = self.state();
-        Snapshot { exchanges: state.exchanges.clone(), judged: state.judged.clone(), notes: state.notes.clone() }
+    pub fn exchanges(&self, ids: &[u32]) -> Vec<Exchange> {
+        self.state().exchanges.iter().filter(|exchange| ids.contains(&exchange.id)).cloned().collect()
+    }
+
+    /// The expectations judged so far.
+    #[must_use]
+    pub fn judged(&self) -> Vec<Judged> {
+        self.state().judged.clone()
+    }
+
+    /// Takes everything out: for the end of a check, when nothing more comes.
+    #[must_use]
+    pub fn take(&self) -> Snapshot {
+        let mut state = self.state();
+        let State { exchanges, judged, notes, .. } = std::mem::take(&mut *state);
+        Snapshot { exchanges, judged, notes }
     }
 
     /// Bytes sent and received within the check's own phase.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use crate::secret::{Secret, redact};
+use crate::token::Claims;
 
 /// A user with tokens.
 #[derive(Debug)]
@@ -46,6 +47,13 @@ impl Credential {
     #[must_use]
     pub fn bad(kind: &str, token: &str) -> Self {
         Self::Raw { label: format!("token {kind}"), authorization: format!("Bearer {token}"), good: false }
+    }
+
+    /// A token with every claim of this user in order, signed by somebody else: it must be refused.
+    #[must_use]
+    pub fn forged(who: &Identity) -> Self {
+        let secret = Secret::new(uuid::Uuid::new_v4().to_string());
+        Self::bad("signed with another secret", &Claims::access(&who.user_id, &who.email).sign(&secret))
     }
 
     /// A bearer token that must be accepted.

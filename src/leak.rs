@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::secret::Secret;
+
 /// A value that looks like a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leak {
@@ -14,6 +16,14 @@ pub struct Leak {
     pub at: String,
     /// What it looks like.
     pub looks_like: &'static str,
+    /// The text that it was found in, kept from every output.
+    pub text: Secret,
+}
+
+impl Leak {
+    fn new(at: &str, looks_like: &'static str, text: &str) -> Self {
+        Self { at: at.to_owned(), looks_like, text: Secret::new(text.to_owned()) }
+    }
 }
 
 impl fmt::Display for Leak {
@@ -28,7 +38,7 @@ pub fn leaks(body: &str) -> Vec<Leak> {
     let mut found = Vec::new();
     match serde_json::from_str(body) {
         Ok(value) => walk(&value, "", "", &mut found),
-        Err(_) => found.extend(secret_in("", body).map(|looks_like| Leak { at: String::new(), looks_like })),
+        Err(_) => found.extend(secret_in("", body).map(|looks_like| Leak::new("", looks_like, body))),
     }
     found
 }
@@ -38,7 +48,7 @@ fn walk(value: &Value, at: &str, name: &str, found: &mut Vec<Leak>) {
     match value {
         Value::Object(fields) => fields.iter().for_each(|(name, inner)| walk(inner, &format!("{at}/{name}"), name, found)),
         Value::Array(items) => items.iter().enumerate().for_each(|(i, inner)| walk(inner, &format!("{at}/{i}"), name, found)),
-        Value::String(text) => found.extend(secret_in(name, text).map(|looks_like| Leak { at: at.to_owned(), looks_like })),
+        Value::String(text) => found.extend(secret_in(name, text).map(|looks_like| Leak::new(at, looks_like, text))),
         _ => {}
     }
 }
@@ -176,7 +186,7 @@ mod tests {
             ("Server=db;Password=hunter2;", "a secret given to a variable or parameter"),
         ] {
             assert_eq!(secret_in("note", text), Some(looks_like), "{text}");
-            assert_eq!(leaks(text), [Leak { at: String::new(), looks_like }], "{text}");
+            assert_eq!(leaks(text), [Leak::new("", looks_like, text)], "{text}");
         }
     }
 

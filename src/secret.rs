@@ -63,7 +63,9 @@ pub fn remember(value: &str) {
     }
     let percent: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
     let base64 = STANDARD.encode(value).trim_end_matches('=').to_owned();
-    known.forms.extend([value.to_owned(), base64, base64url, percent]);
+    // In a JSON text, quotes and line ends of a secret are escaped.
+    let json = serde_json::Value::from(value).to_string().trim_matches('"').to_owned();
+    known.forms.extend([value.to_owned(), base64, base64url, percent, json]);
 }
 
 /// The known token behind the `<jwt:…>` in a redacted text, for an experiment with the very token that was refused.

@@ -119,5 +119,9 @@ fn no_secret_in(cx: &Cx, what: &str, reply: &Reply) -> Held {
             found.push(format!("the target's own {name}"));
         }
     }
+    if !found.is_empty() {
+        // Known now, but recorded before.
+        cx.recorder().redact_again();
+    }
     reply.must(format!("{what} gives no secret away")).that(found.is_empty(), "no value that looks like a secret", found.join("; "))
 }

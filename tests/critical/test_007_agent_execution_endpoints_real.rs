@@ -3,10 +3,8 @@
 use netra_critical::event::{all_differ, is_real};
 use netra_critical::exchange::ms;
 use netra_critical::http::{Caller, Reply, Request};
-use netra_critical::identity::{Credential, Identity};
-use netra_critical::secret::Secret;
-use netra_critical::token::Claims;
-use netra_critical::{Area, Check, Cx, Held, Is, Outcome, Staging};
+use netra_critical::identity::Credential;
+use netra_critical::{Area, Check, Held, Is, Outcome, Staging};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -79,7 +77,7 @@ async fn test_007_agent_execution_endpoints_real(staging: Staging) -> Outcome {
                 reply.must(format!("{route}: a message that is no text is invalid")).invalid("message")?;
                 let reply = job.post(&cx.anonymous(), job.body()).send().await?;
                 reply.must(format!("{route}: no token is refused")).refused(&[401, 403])?;
-                let reply = job.post(&cx.api(forged(cx, &alice)), job.body()).send().await?;
+                let reply = job.post(&cx.api(Credential::forged(&alice)), job.body()).send().await?;
                 reply.must(format!("{route}: a forged token is refused")).refused(&[401])?;
             }
             let reply = execute.post(&api, without(execute.body(), "type")).send().await?;
@@ -120,10 +118,4 @@ fn with(mut body: Value, field: &str, value: Value) -> Value {
 fn without(mut body: Value, field: &str) -> Value {
     body.as_object_mut().map(|fields| fields.remove(field));
     body
-}
-
-/// A token with every claim in order that the auth service did not sign; made afresh for each use, since refusals are cached.
-fn forged(cx: &Cx, who: &Identity) -> Credential {
-    let token = Claims::access(&who.user_id, &who.email).sign(&Secret::new(cx.word()));
-    Credential::bad("signed with another secret", &token)
 }

@@ -3,12 +3,10 @@
 use netra_critical::event::is_real;
 use netra_critical::exchange::{cut, ms};
 use netra_critical::expect::{difference, fields};
-use netra_critical::identity::{Credential, Identity};
-use netra_critical::secret::Secret;
+use netra_critical::identity::Credential;
 use netra_critical::sse::{StreamEvent, Streamed};
 use netra_critical::text::of_length;
-use netra_critical::token::Claims;
-use netra_critical::{Area, Check, Cx, Held, Is, Mismatch, Outcome, Staging};
+use netra_critical::{Area, Check, Held, Is, Mismatch, Outcome, Staging};
 use rstest::rstest;
 use serde_json::json;
 
@@ -92,7 +90,7 @@ async fn test_008_agent_streaming_capabilities_real(staging: Staging) -> Outcome
             cx.note("a content of 8000 characters is not tried: it would start a run, which costs money");
             let reply = cx.anonymous().post(STREAM, good.clone()).within(cx.run_deadline()).send().await?;
             reply.must("no token is refused").refused(&[401, 403])?;
-            let reply = cx.api(forged(cx, &alice)).post(STREAM, good).within(cx.run_deadline()).send().await?;
+            let reply = cx.api(Credential::forged(&alice)).post(STREAM, good).within(cx.run_deadline()).send().await?;
             reply.must("a forged token is refused").refused(&[401])
         })
         .await
@@ -156,10 +154,4 @@ fn tools_pair(stream: &Streamed) -> Result<(), Mismatch> {
     });
     let shown: Vec<_> = steps.iter().map(|step| format!("{} {}", step.kind(), step.data["tool_name"])).collect();
     if pairs { Ok(()) } else { Err(Mismatch::new("each tool_executing with its tool_completed after it", shown.join(", "))) }
-}
-
-/// A token with every claim in order that the auth service did not sign; made afresh for each use, since refusals are cached.
-fn forged(cx: &Cx, who: &Identity) -> Credential {
-    let token = Claims::access(&who.user_id, &who.email).sign(&Secret::new(cx.word()));
-    Credential::bad("signed with another secret", &token)
 }

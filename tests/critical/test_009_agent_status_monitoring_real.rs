@@ -6,10 +6,8 @@ use std::time::Instant;
 use netra_critical::event::events;
 use netra_critical::expect::{Trouble, fields};
 use netra_critical::http::{Caller, Reply};
-use netra_critical::identity::{Credential, Identity};
-use netra_critical::secret::Secret;
+use netra_critical::identity::Credential;
 use netra_critical::time::{moment, now};
-use netra_critical::token::Claims;
 use netra_critical::ws::Socket;
 use netra_critical::{Area, Check, Cx, Held, Is, Mismatch, Outcome, Staging, poll};
 use rstest::rstest;
@@ -116,7 +114,7 @@ async fn test_009_agent_status_monitoring_real(staging: Staging) -> Outcome {
             foreign.must("a run of another user cannot be watched").refused(&[403, 404])?;
             let nobody = anyone.get(&status).send().await?;
             nobody.must("a run cannot be watched without a token").refused(&[401, 403])?;
-            let forged = cx.api(forged(cx, &alice)).get(&status).send().await?;
+            let forged = cx.api(Credential::forged(&alice)).get(&status).send().await?;
             forged.must("a run cannot be watched with a forged token").refused(&[401])?;
 
             // Further errors, for the sake of their headers alone.
@@ -193,10 +191,4 @@ fn none(cx: &Cx, rule: &'static str, all: &[Reply], breaks: impl FnMut(&&Reply) 
         format!("that of all {} answers", all.len()),
         format!("not so for {}, as in {}", broken.len(), shown.join("; ")),
     )
-}
-
-/// A token with every claim in order that the auth service did not sign; made afresh for each use, since refusals are cached.
-fn forged(cx: &Cx, who: &Identity) -> Credential {
-    let token = Claims::access(&who.user_id, &who.email).sign(&Secret::new(cx.word()));
-    Credential::bad("signed with another secret", &token)
 }

@@ -5,10 +5,8 @@ use std::collections::BTreeSet;
 use netra_critical::exchange::ms;
 use netra_critical::expect::Trouble;
 use netra_critical::http::Reply;
-use netra_critical::identity::{Credential, Identity};
-use netra_critical::secret::Secret;
-use netra_critical::token::Claims;
-use netra_critical::{Area, Check, Cx, Held, Is, Mismatch, Outcome, Staging};
+use netra_critical::identity::Credential;
+use netra_critical::{Area, Check, Held, Is, Mismatch, Outcome, Staging};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -69,9 +67,9 @@ async fn test_010_tool_execution_endpoints_real(staging: Staging) -> Outcome {
             reply.must("tools are not listed without a token").refused(&[401, 403])?;
             let reply = anyone.post(EXECUTE, call.clone()).send().await?;
             reply.must("a tool does not run without a token").refused(&[401, 403])?;
-            let reply = cx.api(forged(cx, &alice)).get(LIST).send().await?;
+            let reply = cx.api(Credential::forged(&alice)).get(LIST).send().await?;
             reply.must("tools are not listed for a forged token").refused(&[401])?;
-            let reply = cx.api(forged(cx, &alice)).post(EXECUTE, call).send().await?;
+            let reply = cx.api(Credential::forged(&alice)).post(EXECUTE, call).send().await?;
             reply.must("a tool does not run for a forged token").refused(&[401])
         })
         .await
@@ -148,10 +146,4 @@ fn is_error(reply: &Reply, words: &[&str]) -> Result<(), Mismatch> {
         return Ok(());
     }
     Err(Mismatch::new(format!("status \"error\" or a 4xx, whose text has one of {words:?}"), reply.summary()))
-}
-
-/// A token with every claim in order that the auth service did not sign; made afresh for each use, since refusals are cached.
-fn forged(cx: &Cx, who: &Identity) -> Credential {
-    let token = Claims::access(&who.user_id, &who.email).sign(&Secret::new(cx.word()));
-    Credential::bad("signed with another secret", &token)
 }

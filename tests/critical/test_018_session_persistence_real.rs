@@ -157,8 +157,9 @@ async fn interrupted_run(cx: &Cx, user: &Arc<Identity>) -> Held<String> {
     let thread = cx.thread(user, "interrupted").await?;
     let socket = cx.socket(user).await?;
     socket.say(&uuid::Uuid::new_v4().to_string(), Some(&thread), &cx.settings().prompts.other);
-    let begun = socket.receive("the other user's run begins", cx.run_deadline(), "an event", |frame| Event::of(frame).is_some());
-    let run_id = Event::of(&begun.await?).map(|event| event.run_id).unwrap_or_default();
+    let own = |frame: &Arrived| Event::of(frame).is_some_and(|event| event.thread_id == thread);
+    let begun = socket.receive("the other user's run begins", cx.run_deadline(), "an event of the run", own).await?;
+    let run_id = Event::of(&begun).map(|event| event.run_id).unwrap_or_default();
     drop(socket);
     let running = |reply: &Reply| reply.status == 200 && ["pending", "running"].iter().any(|it| reply.json()["status"] == *it);
     let looked = poll::until(cx.run_deadline(), LOOK_EVERY, async || {

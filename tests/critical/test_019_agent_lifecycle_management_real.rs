@@ -44,7 +44,7 @@ async fn test_019_agent_lifecycle_management_real(staging: Staging) -> Outcome {
             socket.say(&message_id, Some(&thread), &cx.settings().prompts.long);
             let begun = socket
                 .receive("a long run begins", cx.run_deadline(), "an event of a new run", |frame| {
-                    Event::of(frame).is_some_and(|event| event.run_id != ordinary.run.id)
+                    Event::of(frame).is_some_and(|event| event.thread_id == thread && event.run_id != ordinary.run.id)
                 })
                 .await?;
             let run_id = Event::of(&begun).map(|event| event.run_id).unwrap_or_default();

@@ -25,7 +25,8 @@ fn stage_at(port: u16) -> Stage {
 }
 
 /// A server that reads a request head and answers each connection with these pieces, then closes.
-async fn scripted(pieces: &'static [&'static str]) -> u16 {
+async fn scripted(pieces: &[&'static str]) -> u16 {
+    let pieces = pieces.to_vec();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
     tokio::spawn(async move {
@@ -34,7 +35,7 @@ async fn scripted(pieces: &'static [&'static str]) -> u16 {
             while !head.ends_with(b"\r\n\r\n") {
                 head.push(stream.read_u8().await.unwrap_or(b'\n'));
             }
-            for piece in pieces {
+            for piece in &pieces {
                 let _ = stream.write_all(piece.as_bytes()).await;
                 let _ = stream.flush().await;
                 tokio::task::yield_now().await;
@@ -273,6 +274,25 @@ async fn tokens_from_the_environment_are_used_as_they_are() {
     let written = std::fs::read_to_string(stage.out.path().join("run/evidence/probe.json")).expect("evidence");
     for part in [token.as_str(), token.rsplit('.').next().expect("a signature"), server.jwt_secret()] {
         assert!(!written.contains(part), "a secret stands in the evidence");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_the_service_gives_away_is_named_and_kept_from_the_evidence() {
+    let body = r#"{"note":"fine","db_password":"hunter2 \"quoted\" hunter2"}"#;
+    let stage = stage_at(
+        scripted(&[Box::leak(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_boxed_str())]).await,
+    );
+    let outcome = PROBE.run(stage.staging.clone(), async |cx| {
+        let reply = cx.anonymous().get("/api/mcp/config").send().await?;
+        let found = netra_critical::leak::leaks(&String::from_utf8_lossy(&reply.body));
+        cx.recorder().redact_again();
+        reply.must("nothing is given away").that(found.is_empty(), "no secret", format!("{} {found:?}", found[0]))
+    });
+    let text = told(outcome.await);
+    let written = std::fs::read_to_string(stage.out.path().join("run/evidence/probe.json")).expect("evidence");
+    for output in [&text, &written] {
+        assert!(output.contains("/db_password") && output.contains("fine") && !output.contains("hunter2"), "{output}");
     }
 }
 
