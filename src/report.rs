@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::check::{Check, Verdict};
 use crate::config::ConfigError;
 use crate::evidence::Evidence;
-use crate::exchange::{Exchange, Kind, cut};
+use crate::exchange::{Exchange, Kind, Phase, cut};
 use crate::suite::Suite;
 
 /// A body is printed up to this many characters; the evidence file keeps more.
@@ -14,7 +14,7 @@ pub const BODY_SHOWN_CHARS: usize = 2_000;
 pub const FRAME_SHOWN_CHARS: usize = 600;
 /// This many frames of a connection are printed, the last ones.
 pub const FRAMES_SHOWN: usize = 24;
-/// This many exchanges are printed: those the expectation speaks of, or the last ones.
+/// This many exchanges are printed: those the expectation speaks of, or else the last ones of the check.
 const EXCHANGES_SHOWN: usize = 4;
 
 /// The text for a check that could not even start.
@@ -88,7 +88,8 @@ fn line(out: &mut String, label: &str, text: &str) {
 fn shown(evidence: &Evidence) -> Vec<&Exchange> {
     let about = evidence.failure.as_ref().map(|it| &it.about).or(evidence.trouble.as_ref().map(|it| &it.about));
     let named: Vec<_> = evidence.exchanges.iter().filter(|x| about.is_some_and(|ids| ids.contains(&x.id))).collect();
-    let mut shown = if named.is_empty() { evidence.exchanges.iter().collect() } else { named };
+    let own = evidence.exchanges.iter().filter(|x| x.phase == Phase::Check);
+    let mut shown = if named.is_empty() { own.collect() } else { named };
     shown.split_off(shown.len().saturating_sub(EXCHANGES_SHOWN))
 }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::try_join_all;
 use netra_critical::event::{Event, Run, events, is_real};
 use netra_critical::expect::Trouble;
 use netra_critical::history::{Witness, each_has_its_own_word, median, no_word_crosses};
 use netra_critical::identity::Identity;
 use netra_critical::ws::{Arrived, Socket};
-use netra_critical::{Area, Check, Cx, Held, Outcome, Staging};
+use netra_critical::{Area, Check, Class, Cx, Held, Outcome, Staging};
 use rstest::rstest;
 
 use crate::staging;
@@ -39,7 +40,7 @@ async fn test_024_concurrent_user_isolation_real(staging: Staging) -> Outcome {
 
             // Everybody listens before anybody speaks. One user's work is long, and has been taken (a socket answers in order) when
             // all others ask at the same moment: whoever has to wait for it shows.
-            let mut seats = all_at_once(users.into_iter().map(|user| Seat::take(cx.clone(), user))).await?;
+            let mut seats = try_join_all(users.into_iter().map(|user| Seat::take(cx, user))).await?;
             let Some((long, others)) = seats.split_first_mut().filter(|(_, others)| others.len() >= FEWEST_OTHERS) else {
                 let remedy = format!("set load.concurrent_users to {} or more", FEWEST_OTHERS + 1);
                 return Err(Trouble::suite("too few users at once to compare them", remedy));
@@ -49,9 +50,9 @@ async fn test_024_concurrent_user_isolation_real(staging: Staging) -> Outcome {
             for other in others {
                 other.speak(prompts.with_word(&other.word));
             }
-            let turns = all_at_once(seats.into_iter().map(|seat| seat.wait(cx.run_deadline()))).await?;
+            let turns = try_join_all(seats.into_iter().map(|seat| seat.wait(cx.run_deadline()))).await?;
             // Only when all runs have ended, since a foreign event may come to one whose own run ended long ago.
-            let turns = all_at_once(turns.into_iter().map(Turn::listen)).await?;
+            let turns = try_join_all(turns.into_iter().map(Turn::listen)).await?;
 
             // Crossed answers may well leave somebody without one: so what was seen is judged first.
             let witnesses: Vec<_> = turns.iter().map(Turn::witness).collect();
@@ -59,15 +60,18 @@ async fn test_024_concurrent_user_isolation_real(staging: Staging) -> Outcome {
                 .about(turns.iter().map(|turn| turn.seat.socket.exchange()))
                 .hold(no_word_crosses(&witnesses))?;
             let mut answered = Vec::new();
+            let sockets: Vec<_> = turns.iter().map(|turn| turn.seat.socket.exchange()).collect();
             for Turn { seat, run, ended_at, .. } in turns {
                 let run = run?;
                 let end = run.terminal().map(|event| event.kind.clone()).unwrap_or_default();
                 seat.socket.must("every user's run completes").equal(end.as_str(), "agent_completed")?;
                 seat.socket.must("every user's answer is real work").hold(is_real(run.answer(), &seat.prompt))?;
-                answered.push(Answered { run, asked_at: seat.asked_at, ended_at });
+                answered.push(Answered { run, trip: seat.trip, asked_at: seat.asked_at, ended_at });
             }
-            cx.must("every user's answer has the user's own word").hold(each_has_its_own_word(&witnesses))?;
-            judge_times(cx, &answered)
+            cx.must("every user's answer has the user's own word")
+                .about(sockets.iter().copied())
+                .hold(each_has_its_own_word(&witnesses))?;
+            judge_times(cx, &answered, &sockets)
         })
         .await
 }
@@ -80,14 +84,19 @@ struct Seat {
     thread: String,
     socket: Socket,
     prompt: String,
+    /// What the way to the service and back takes this user, without any work.
+    trip: Duration,
     asked_at: Instant,
 }
 
 impl Seat {
-    async fn take(cx: Cx, user: Arc<Identity>) -> Held<Self> {
+    async fn take(cx: &Cx, user: Arc<Identity>) -> Held<Self> {
         let thread = cx.thread(&user, "crowd").await?;
         let socket = cx.socket(&user).await?;
-        Ok(Self { user, word: cx.word(), thread, socket, prompt: String::new(), asked_at: Instant::now() })
+        let sent = Instant::now();
+        socket.ping("every user's socket answers before all ask").await?;
+        let trip = sent.elapsed();
+        Ok(Self { trip, user, word: cx.word(), thread, socket, prompt: String::new(), asked_at: Instant::now() })
     }
 
     fn speak(&mut self, prompt: String) {
@@ -126,22 +135,10 @@ impl Turn {
     }
 }
 
-/// Does the same for all users at the same time.
-async fn all_at_once<T: Send + 'static>(
-    tasks: impl Iterator<Item = impl Future<Output = Held<T>> + Send + 'static>,
-) -> Held<Vec<T>> {
-    let handles: Vec<_> = tasks.map(tokio::spawn).collect();
-    let mut done = Vec::with_capacity(handles.len());
-    for handle in handles {
-        let ended = handle.await.map_err(|error| Trouble::suite(error.to_string(), "this is a defect of the check"));
-        done.push(ended??);
-    }
-    Ok(done)
-}
-
 /// A run that completed, and when.
 struct Answered {
     run: Run,
+    trip: Duration,
     asked_at: Instant,
     ended_at: Instant,
 }
@@ -161,12 +158,13 @@ impl Answered {
 
 /// A queue behind a long run, or of all runs, shows in who ends last, in how long nothing happens, and in how far apart equals
 /// are. Each is a comparison within this run, so it holds on fast and on slow targets.
-fn judge_times(cx: &Cx, answered: &[Answered]) -> Held {
+fn judge_times(cx: &Cx, answered: &[Answered], sockets: &[u32]) -> Held {
+    let expect = |name: &'static str| cx.must(name).about(sockets.iter().copied()).class(Class::Application);
     let [long, equals @ ..] = answered else { return Ok(()) };
     let mut times: Vec<_> = equals.iter().map(Answered::took_s).collect();
     times.sort_by(f64::total_cmp);
     let (fastest, slowest) = (times.first().copied().unwrap_or_default(), times.last().copied().unwrap_or_default());
-    let waits: Vec<_> = equals.iter().map(|it| it.took_s() - it.worked_s()).collect();
+    let waits: Vec<_> = equals.iter().map(|it| it.took_s() - it.worked_s() - it.trip.as_secs_f64()).collect();
     let wait = median(&waits);
     let work = median(&equals.iter().map(Answered::worked_s).collect::<Vec<_>>()).max(SHORTEST_S);
     let users = answered.len();
@@ -178,18 +176,18 @@ fn judge_times(cx: &Cx, answered: &[Answered]) -> Held {
     ));
 
     let later = equals.iter().filter(|it| it.ended_at > long.ended_at).count();
-    cx.must("one user's long run does not hold up the others").that(
+    expect("one user's long run does not hold up the others").that(
         2 * later < equals.len(),
         format!("most of the others done before the long run, which took {:.3} s", long.took_s()),
         format!("{later} of {} after it; their times in seconds: {times:.3?}", equals.len()),
     )?;
-    cx.must("runs begin without a queue, however many users ask").that(
+    expect("runs begin without a queue, however many users ask").that(
         wait < work,
         format!("a run begins sooner than it takes: in less than {work:.3} s (median)"),
         format!("{wait:.3} s (median) until its first event; in seconds: {waits:.3?}"),
     )?;
     let limit = f64::from(u32::try_from(users).unwrap_or(u32::MAX)) * fastest.max(SHORTEST_S);
-    cx.must("the slowest user does not take as many times as long as the fastest as there are users").that(
+    expect("the slowest user does not take as many times as long as the fastest as there are users").that(
         slowest < limit,
         format!("less than {limit:.3} s: {users} × the fastest, or × {SHORTEST_S} s if that is more"),
         format!("{slowest:.3} s; in seconds: {times:.3?}"),
