@@ -6,8 +6,8 @@
 //! |---|---|
 //! | what a check is and how one runs | [`check`], then [`context`], which a check's body holds |
 //! | what must hold, and how it is said | [`expect`], [`event`], [`history`] |
-//! | what crosses the wire | [`http`], [`sse`], [`dial`] and [`ws`], over [`net`], [`wire`] and [`io`] |
-//! | who asks | [`identity`], [`token`] |
+//! | what crosses the wire | [`http`] and [`reply`], [`sse`], [`dial`], [`refusal`] and [`ws`], over [`net`], [`wire`] and [`io`] |
+//! | who asks | [`identity`], [`token`], `users` |
 //! | what is left behind | [`exchange`], [`evidence`], [`report`], [`secret`] |
 //! | why it failed | [`diagnose`] |
 //! | where it runs | [`config`], [`suite`] |
@@ -32,6 +32,8 @@ pub mod io;
 pub mod leak;
 pub mod net;
 pub mod poll;
+pub mod refusal;
+pub mod reply;
 pub mod report;
 pub mod secret;
 pub mod sse;
@@ -39,6 +41,7 @@ pub mod suite;
 pub mod text;
 pub mod time;
 pub mod token;
+mod users;
 pub mod wire;
 pub mod ws;
 

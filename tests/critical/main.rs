@@ -2,11 +2,11 @@
 //!
 //! One file a check; this one only lists them and says where the embedded stand-in comes from.
 
-use netra_critical::config::Launched;
-use netra_critical::suite::{LaunchOptions, Running};
 use netra_critical::{Check, Staging};
-use netra_stand_in::{Options, StandIn};
 use rstest::fixture;
+
+#[path = "../stand_in.rs"]
+mod stand_in;
 
 mod test_001_websocket_connection_real;
 mod test_002_websocket_authentication_real;
@@ -66,20 +66,5 @@ static ROSTER: [&Check; 25] = [
 /// The target of this run, as `staging.toml` and the environment have it; shared by all checks of the process.
 #[fixture]
 fn staging() -> Staging {
-    Staging::shared(&ROSTER, stand_in)
-}
-
-fn stand_in(options: LaunchOptions) -> Result<(Launched, Running), String> {
-    let (jwt_secret, e2e_key) = options.secrets.unzip();
-    let server =
-        StandIn::start(Options { db: options.db, jwt_secret, e2e_key, ..Options::default() }).map_err(|error| error.to_string())?;
-    let launched = Launched {
-        api_url: server.api_url().to_owned(),
-        ws_url: server.ws_url().to_owned(),
-        auth_url: server.auth_url().to_owned(),
-        ca_pem: server.ca_pem().map(str::to_owned),
-        jwt_secret: server.jwt_secret().to_owned(),
-        e2e_key: server.e2e_key().to_owned(),
-    };
-    Ok((launched, Box::new(server)))
+    Staging::shared(&ROSTER, stand_in::launch)
 }

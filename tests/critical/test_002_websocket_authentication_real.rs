@@ -1,9 +1,9 @@
 //! 002: a valid token opens the socket, by each carrier; anything less is refused, cleanly, on the socket and over HTTP.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use netra_critical::dial::Refusal;
 use netra_critical::history::same_sequence;
 use netra_critical::identity::Credential;
+use netra_critical::refusal::Refusal;
 use netra_critical::token::{BadToken, Claims, bad_tokens};
 use netra_critical::{Area, Check, Cx, Held, Outcome, Staging};
 use rstest::rstest;

@@ -2,8 +2,9 @@
 
 use netra_critical::event::{all_differ, is_real};
 use netra_critical::exchange::ms;
-use netra_critical::http::{Caller, Reply, Request};
+use netra_critical::http::{Caller, Request};
 use netra_critical::identity::Credential;
+use netra_critical::reply::Reply;
 use netra_critical::{Area, Check, Held, Is, Outcome, Staging};
 use rstest::rstest;
 use serde_json::{Value, json};

@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use netra_critical::event::events;
 use netra_critical::expect::{Trouble, fields};
-use netra_critical::http::{Caller, Reply};
+use netra_critical::http::Caller;
 use netra_critical::identity::Credential;
+use netra_critical::reply::Reply;
 use netra_critical::time::{moment, now};
 use netra_critical::ws::Socket;
 use netra_critical::{Area, Check, Cx, Held, Is, Mismatch, Outcome, Staging, poll};

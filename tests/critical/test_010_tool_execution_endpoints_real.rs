@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use netra_critical::exchange::ms;
 use netra_critical::expect::Trouble;
-use netra_critical::http::Reply;
 use netra_critical::identity::Credential;
+use netra_critical::reply::Reply;
 use netra_critical::{Area, Check, Held, Is, Mismatch, Outcome, Staging};
 use rstest::rstest;
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@ use netra_critical::event::{all_differ, is_real};
 use netra_critical::exchange::ms;
 use netra_critical::expect::Trouble;
 use netra_critical::history::median;
-use netra_critical::http::Reply;
+use netra_critical::reply::Reply;
 use netra_critical::{Area, Check, Class, Cx, Held, Is, Outcome, Staging};
 use rstest::rstest;
 use serde_json::json;

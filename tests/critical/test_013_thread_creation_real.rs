@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use netra_critical::expect::Trouble;
-use netra_critical::http::Reply;
+use netra_critical::reply::Reply;
 use netra_critical::time::now_seconds;
 use netra_critical::{Area, Check, Cx, Held, Is, Outcome, Staging, poll};
 use rstest::rstest;

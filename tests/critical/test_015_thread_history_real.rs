@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use netra_critical::history::{not_decreasing, pages_tile, same_sequence};
-use netra_critical::http::{Caller, Reply};
+use netra_critical::http::Caller;
 use netra_critical::identity::Identity;
+use netra_critical::reply::Reply;
 use netra_critical::{Area, Check, Cx, Held, Is, Outcome, Staging};
 use rstest::rstest;
 use serde_json::{Value, json};

@@ -1,6 +1,7 @@
 //! 017: what is done to a conversation lasts: created, renamed, written to, archived; and it never changes its owner.
 
-use netra_critical::http::{Caller, Reply};
+use netra_critical::http::Caller;
+use netra_critical::reply::Reply;
 use netra_critical::{Area, Check, Is, Mismatch, Outcome, Staging};
 use rstest::rstest;
 use serde_json::{Value, json};

@@ -1,8 +1,9 @@
 //! 019: a run can be watched and stopped by its own user, by nobody else, and always comes to an end.
 
 use netra_critical::event::{Event, Run, events};
-use netra_critical::http::{Reply, Request};
+use netra_critical::http::Request;
 use netra_critical::identity::Credential;
+use netra_critical::reply::Reply;
 use netra_critical::{Area, Check, Cx, Held, Is, Outcome, Staging};
 use rstest::rstest;
 

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use netra_critical::config::Deadlines;
 use netra_critical::event::{Run, all_differ, is_real};
 use netra_critical::history::same_sequence;
-use netra_critical::http::{Caller, Reply};
+use netra_critical::http::Caller;
+use netra_critical::reply::Reply;
 use netra_critical::{Area, Check, Class, Cx, Held, Is, Mismatch, Outcome, Staging, poll};
 use rstest::rstest;
 

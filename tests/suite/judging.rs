@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use netra_critical::dial::Refusal;
 use netra_critical::event::{Event, Run, all_differ, events, is_real};
 use netra_critical::exchange::Close;
 use netra_critical::expect::{Is, Mismatch, difference, fields};
 use netra_critical::history::{Witness, each_has_its_own_word, median, no_word_crosses, not_decreasing, pages_tile, same_sequence};
+use netra_critical::refusal::Refusal;
 use netra_critical::ws::Arrived;
 use rstest::rstest;
 use serde_json::{Value, json};

@@ -4,10 +4,8 @@ use std::path::Path;
 
 use netra_critical::Staging;
 use netra_critical::check::{Area, Check, NotPassed};
-use netra_critical::config::{Environment, Launched};
+use netra_critical::config::Environment;
 use netra_critical::evidence::Evidence;
-use netra_critical::suite::{LaunchOptions, Running};
-use netra_stand_in::{Options, StandIn};
 use tempfile::TempDir;
 
 mod binary;
@@ -16,6 +14,8 @@ mod clients;
 mod configuration;
 mod judging;
 mod readme;
+#[path = "../stand_in.rs"]
+mod stand_in;
 mod verdicts;
 
 /// A check to try the machinery with.
@@ -40,7 +40,7 @@ impl Stage {
         let folder = out.path().display().to_string();
         let base = [("CRITICAL_CONFIG", config), ("CRITICAL_OUT_DIR", &folder), ("CRITICAL_RUN_ID", "run")];
         let env: Environment = base.into_iter().chain(extra.iter().copied()).collect();
-        Self { staging: Staging::of(&env, &[&PROBE], stand_in), out }
+        Self { staging: Staging::of(&env, &[&PROBE], stand_in::launch), out }
     }
 
     fn evidence(&self) -> Evidence {
@@ -56,22 +56,4 @@ fn evidence(out: &Path) -> Evidence {
 /// The text that libtest would print.
 fn told(outcome: Result<(), NotPassed>) -> String {
     format!("{:?}", outcome.expect_err("the check must not pass"))
-}
-
-fn stand_in(options: LaunchOptions) -> Result<(Launched, Running), String> {
-    let (jwt_secret, e2e_key) = options.secrets.unzip();
-    let server =
-        StandIn::start(Options { db: options.db, jwt_secret, e2e_key, ..Options::default() }).map_err(|error| error.to_string())?;
-    Ok((launched(&server), Box::new(server)))
-}
-
-fn launched(server: &StandIn) -> Launched {
-    Launched {
-        api_url: server.api_url().to_owned(),
-        ws_url: server.ws_url().to_owned(),
-        auth_url: server.auth_url().to_owned(),
-        ca_pem: server.ca_pem().map(str::to_owned),
-        jwt_secret: server.jwt_secret().to_owned(),
-        e2e_key: server.e2e_key().to_owned(),
-    }
 }
