@@ -149,6 +149,7 @@ impl Check {
         evidence.left_behind = left_behind;
         if let Err(error) = suite.folder.write(&evidence) {
             evidence.verdict = Verdict::Errored;
+            evidence.class = Some(Class::Suite);
             let remedy =
                 "free some space or make the folder writable, or set CRITICAL_OUT_DIR: a check without evidence is no pass";
             evidence.trouble = Some(Trouble { what: error, remedy: remedy.to_owned(), class: Class::Suite, about: Vec::new() });

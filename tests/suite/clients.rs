@@ -17,6 +17,9 @@ use crate::{PROBE, Stage, told};
 
 const SECRETS: [(&str, &str); 2] = [("JWT_SECRET_STAGING", "throw-away-secret"), ("E2E_OAUTH_SIMULATION_KEY", "throw-away-key")];
 
+/// A throw-away secret that a test signs with.
+const SIGNING: &str = "throw-away-signing-secret";
+
 /// A stage whose three services are one plain address.
 fn stage_at(port: u16) -> Stage {
     let (http, ws) = (format!("http://127.0.0.1:{port}"), format!("ws://127.0.0.1:{port}/ws"));
@@ -137,12 +140,12 @@ async fn an_untrusted_certificate_is_errored_and_names_the_remedy() {
     }
 }
 
-/// Runs a check that needs a user, with secrets that differ from the server's in one place.
-async fn with_wrong(variable: &str, source: &str) -> String {
-    let server = StandIn::start(Options { plain: true, ..Options::default() }).expect("a stand-in");
+/// A plain server, and a stage that points at it with these keys of the target and these variables.
+fn beside_server(keys: &str, variables: &[(&str, &str)]) -> (StandIn, Stage) {
+    let options = Options { plain: true, jwt_secret: Some(SIGNING.to_owned()), ..Options::default() };
+    let server = StandIn::start(options).expect("a stand-in");
     let config = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(&config, format!("[targets.stand-in]\nembedded = true\ntoken_source = \"{source}\"\nfresh_users = true\n"))
-        .expect("settings");
+    std::fs::write(&config, format!("[targets.stand-in]\nembedded = true\n{keys}\n")).expect("settings");
     let mut env = vec![
         ("CRITICAL_CONFIG", config.path().to_str().expect("a path")),
         ("CRITICAL_API_URL", server.api_url()),
@@ -151,8 +154,15 @@ async fn with_wrong(variable: &str, source: &str) -> String {
         ("JWT_SECRET_STAGING", server.jwt_secret()),
         ("E2E_OAUTH_SIMULATION_KEY", server.e2e_key()),
     ];
-    env.push((variable, "another-throw-away-secret"));
+    env.extend(variables);
     let stage = Stage::with(&env);
+    (server, stage)
+}
+
+/// Runs a check that needs a user, with secrets that differ from the server's in one place.
+async fn with_wrong(variable: &str, source: &str) -> String {
+    let keys = format!("token_source = \"{source}\"\nfresh_users = true");
+    let (server, stage) = beside_server(&keys, &[(variable, "another-throw-away-secret")]);
     let outcome: Result<(), NotPassed> = PROBE
         .run(stage.staging.clone(), async |cx| {
             let alice = cx.user("alice").await?;
@@ -222,18 +232,8 @@ fn one_client_serves_many_runtimes_one_after_the_other() {
 
 #[tokio::test]
 async fn seeded_users_are_leased_and_too_few_are_named() {
-    let server = StandIn::start(Options { plain: true, ..Options::default() }).expect("a stand-in");
-    let config = tempfile::NamedTempFile::new().expect("a file");
     let users = "users = [\"seed-1 seed-1@example.test\", \"seed-2 seed-2@example.test\"]";
-    std::fs::write(&config, format!("[targets.stand-in]\nembedded = true\ntoken_source = \"mint\"\n{users}\n")).expect("settings");
-    let env = [
-        ("CRITICAL_CONFIG", config.path().to_str().expect("a path")),
-        ("CRITICAL_API_URL", server.api_url()),
-        ("CRITICAL_WS_URL", server.ws_url()),
-        ("CRITICAL_AUTH_URL", server.auth_url()),
-        ("JWT_SECRET_STAGING", server.jwt_secret()),
-    ];
-    let stage = Stage::with(&env);
+    let (_server, stage) = beside_server(&format!("token_source = \"mint\"\n{users}"), &[]);
     let outcome = PROBE.run(stage.staging.clone(), async |cx| {
         let [a, b] = cx.users(["alice", "bob"]).await?;
         cx.must("two seeded users are two").that(a.user_id != b.user_id, "two users", &a.user_id)?;
@@ -247,21 +247,9 @@ async fn seeded_users_are_leased_and_too_few_are_named() {
 
 #[tokio::test]
 async fn tokens_from_the_environment_are_used_as_they_are() {
-    let server = StandIn::start(Options { plain: true, ..Options::default() }).expect("a stand-in");
-    let secret = netra_critical::secret::Secret::new(server.jwt_secret().to_owned());
+    let secret = netra_critical::secret::Secret::new(SIGNING.to_owned());
     let token = netra_critical::token::Claims::access("handed-in", "handed@example.test").sign(&secret);
-    let config = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(&config, "[targets.stand-in]\nembedded = true\ntoken_source = \"env\"\naccess_token_envs = [\"TOKEN_A\"]\n")
-        .expect("settings");
-    let env = [
-        ("CRITICAL_CONFIG", config.path().to_str().expect("a path")),
-        ("CRITICAL_API_URL", server.api_url()),
-        ("CRITICAL_WS_URL", server.ws_url()),
-        ("CRITICAL_AUTH_URL", server.auth_url()),
-        ("JWT_SECRET_STAGING", server.jwt_secret()),
-        ("TOKEN_A", &token),
-    ];
-    let stage = Stage::with(&env);
+    let (server, stage) = beside_server("token_source = \"env\"\naccess_token_envs = [\"TOKEN_A\"]", &[("TOKEN_A", &token)]);
     let outcome = PROBE.run(stage.staging.clone(), async |cx| {
         let alice = cx.user("alice").await?;
         let socket = cx.socket(&alice).await?;
