@@ -1,10 +1,13 @@
 //! What every request shares.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::watch;
 
-use crate::{agent::runs::Runs, api::limit::Limiter, socket::hub::Hub, store::Store, tasks::Tasks, token::Tokens};
+use crate::{agent::runs::Runs, api::limit::Limiter, lies::Lies, socket::hub::Hub, store::Store, tasks::Tasks, token::Tokens};
 
 /// The largest frame a client may send over the socket.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 8192;
@@ -28,6 +31,7 @@ pub(crate) struct App {
     pub(crate) heartbeat: Duration,
     pub(crate) step: Duration,
     pub(crate) urls: Urls,
+    pub(crate) lies: Arc<Lies>,
     pub(crate) tokens: Tokens,
     pub(crate) store: Store,
     pub(crate) hub: Hub,

@@ -24,6 +24,7 @@
 //! | `socket` | the WebSocket: presenting a token, the session, the frames, who is connected |
 //! | `agent` | the engine behind every run, its tools, its answers, and the runs themselves |
 //! | `store` | what survives a restart |
+//! | `lies` | named faults, told on purpose, at the seams of all the others |
 
 mod agent;
 mod api;
@@ -31,6 +32,7 @@ mod app;
 mod auth_service;
 mod clock;
 mod latency;
+mod lies;
 mod listener;
 mod options;
 mod server;
@@ -40,5 +42,6 @@ mod tasks;
 mod tls;
 mod token;
 
+pub use lies::{Fault, faults};
 pub use options::Options;
 pub use server::{StandIn, StartError};

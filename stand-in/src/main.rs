@@ -18,10 +18,20 @@ struct Arguments {
 enum Command {
     /// Serves until Ctrl-C or SIGTERM, and prints where, and how to point the suite at it.
     Serve(serve::Arguments),
+    /// Lists the faults that `serve --fault` takes, and the checks that each must turn red.
+    Faults,
 }
 
 fn main() -> ExitCode {
-    let Command::Serve(arguments) = Arguments::parse().command;
+    let arguments = match Arguments::parse().command {
+        Command::Serve(arguments) => arguments,
+        Command::Faults => {
+            for fault in netra_stand_in::faults() {
+                println!("{:34} {:?} {}", fault.name, fault.kills, fault.what);
+            }
+            return ExitCode::SUCCESS;
+        }
+    };
     match serve::serve(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {

@@ -27,6 +27,8 @@ pub struct Options {
     pub step: Duration,
     /// Requests a user (or, without a token, a peer) may make in a minute before 429.
     pub rate_limit_per_minute: u32,
+    /// Names of faults: ways in which it breaks the contract on purpose. None by default.
+    pub faults: Vec<String>,
 }
 
 impl Default for Options {
@@ -43,6 +45,7 @@ impl Default for Options {
             heartbeat: Duration::from_secs(1),
             step: Duration::from_millis(15),
             rate_limit_per_minute: 20_000,
+            faults: Vec::new(),
         }
     }
 }
@@ -75,6 +78,7 @@ impl fmt::Debug for Options {
             .field("heartbeat", &self.heartbeat)
             .field("step", &self.step)
             .field("rate_limit_per_minute", &self.rate_limit_per_minute)
+            .field("faults", &self.faults)
             .finish()
     }
 }

@@ -38,6 +38,9 @@ pub(crate) struct Arguments {
     /// How often the server pings its sockets, such as 1s
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     heartbeat: Duration,
+    /// Break the contract on purpose in this way; may be given several times. `netra-stand-in faults` lists them
+    #[arg(long, value_name = "NAME")]
+    fault: Vec<String>,
 }
 
 /// Serves until a signal comes; an error is text for the person at the terminal.
@@ -59,6 +62,7 @@ pub(crate) fn serve(arguments: Arguments) -> Result<(), String> {
         jwt_secret,
         e2e_key,
         heartbeat: arguments.heartbeat,
+        faults: arguments.fault,
         ..Options::default()
     })
     .map_err(|e| e.to_string())?;

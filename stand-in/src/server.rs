@@ -19,6 +19,7 @@ use crate::{
     api::limit::Limiter,
     app::{App, Urls},
     auth_service,
+    lies::{Lies, UnknownFault},
     listener::Listener,
     socket::hub::Hub,
     store::Store,
@@ -42,6 +43,8 @@ pub enum StartError {
     Store(PathBuf, String),
     /// The certificate could not be made.
     Certificate(String),
+    /// A fault was asked for that does not exist.
+    Fault(UnknownFault),
     /// Threads or a temporary folder could not be had.
     System(io::Error),
 }
@@ -70,6 +73,7 @@ impl fmt::Display for StartError {
                 )
             }
             Self::Certificate(cause) => write!(f, "cannot make a certificate: {cause}"),
+            Self::Fault(unknown) => unknown.fmt(f),
             Self::System(cause) => write!(f, "cannot start: {cause}"),
         }
     }
@@ -99,13 +103,14 @@ impl StandIn {
     /// Starts a stand-in on threads of its own. When this returns, its sockets are bound and connections are taken.
     #[expect(clippy::needless_pass_by_value, reason = "callers build options for one start: `Options { …, ..Options::default() }`")]
     pub fn start(options: Options) -> Result<Self, StartError> {
+        let lies = Arc::new(Lies::of(&options.faults).map_err(StartError::Fault)?);
         let (api_socket, api_address) = bind(options.listen)?;
         let (auth_socket, auth_address) = bind(options.auth_address())?;
         let identity = if options.plain { None } else { Some(tls::fresh_identity().map_err(StartError::Certificate)?) };
         let (db, temp) = database(&options)?;
         let store = Store::open(&db).map_err(|cause| StartError::Store(db, cause))?;
         let jwt_secret = options.jwt_secret.clone().unwrap_or_else(fresh_secret);
-        let tokens = Tokens::new(&jwt_secret, &options.environment, store.revoked_at_open());
+        let tokens = Tokens::new(&jwt_secret, &options.environment, store.revoked_at_open(), Arc::clone(&lies));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("stand-in")
@@ -119,6 +124,7 @@ impl StandIn {
             heartbeat: options.heartbeat.max(Duration::from_millis(10)),
             step: options.step,
             urls: urls(options.plain, api_address, auth_address),
+            lies,
             tokens,
             store,
             hub: Hub::default(),

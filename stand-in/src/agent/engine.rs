@@ -60,6 +60,7 @@ impl From<Ended> for Broken {
 
 /// Works on the job until the run has ended, in one way or another. Never leaves a run without its terminal event.
 pub(crate) async fn perform(app: Arc<App>, run: Arc<Run>, job: Job) -> Outcome {
+    app.lies.before_run(&app, &run.user_id, &job.prompt).await;
     let worked = AssertUnwindSafe(work(&app, &run, &job)).catch_unwind().await;
     let cause = match worked {
         Ok(Ok(answer)) => return Outcome::Answered(answer),

@@ -21,11 +21,11 @@ use axum::{
     routing::{any, get, post},
 };
 
-use crate::{app::App, socket};
+use crate::{app::App, lies, socket};
 
 /// Every route of the API and the WebSocket.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    Router::new()
+    let honest = Router::new()
         .route("/", get(health::welcome))
         .route("/health", get(health::health))
         .route("/health/live", get(health::live))
@@ -63,5 +63,6 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/threads/{id}/messages", get(threads::history))
         .fallback(error::unknown_route)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), gate::api))
-        .with_state(app)
+        .with_state(Arc::clone(&app));
+    if app.lies.any() { honest.layer(middleware::from_fn_with_state((app, "api"), lies::layer)) } else { honest }
 }

@@ -35,13 +35,13 @@ pub(crate) async fn stream(State(app): State<Arc<App>>, caller: Caller, mut body
     let earlier = ask(&app, &caller.user_id, &thread_id, &content).await?;
 
     let (frames, queue) = mpsc::unbounded_channel();
-    let sink = frames.clone();
+    let (sink, teller) = (frames.clone(), Arc::clone(&app));
     let run = app.runs.create(
         &caller.user_id,
         Some(&thread_id),
         DEFAULT_AGENT,
         Box::new(move |event| {
-            for frame in frames_of(event) {
+            for frame in frames_of(event).into_iter().flat_map(|frame| teller.lies.streamed(&teller, frame)) {
                 // The client may have left; the stream cancels the run then.
                 drop(sink.send(frame));
             }
@@ -49,7 +49,7 @@ pub(crate) async fn stream(State(app): State<Arc<App>>, caller: Caller, mut body
     );
     let opening = Frames { run_id: &run.id, thread_id: &thread_id };
     for frame in [opening.frame("stream_start", json!({})), opening.frame("user_message", json!({"message": content}))] {
-        drop(frames.send(frame));
+        app.lies.streamed(&app, frame).into_iter().for_each(|frame| drop(frames.send(frame)));
     }
     tokio::spawn(engine::perform(Arc::clone(&app), Arc::clone(&run), Job { prompt: content, earlier, keep: true }));
 

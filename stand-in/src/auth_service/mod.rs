@@ -19,13 +19,13 @@ use serde_json::{Value, json};
 use crate::{
     api::{error, gate},
     app::{App, VERSION},
-    clock, store,
+    clock, lies, store,
     token::Kind,
 };
 
 /// Every route of the auth service.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    Router::new()
+    let honest = Router::new()
         .route("/", get(root))
         .route("/health", get(health))
         .route("/health/ready", get(health))
@@ -40,7 +40,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/auth/me", get(sessions::me))
         .fallback(error::unknown_route)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), gate::auth_service))
-        .with_state(app)
+        .with_state(Arc::clone(&app));
+    if app.lies.any() { honest.layer(middleware::from_fn_with_state((app, "auth"), lies::layer)) } else { honest }
 }
 
 async fn root() -> Json<Value> {

@@ -9,12 +9,41 @@ use axum::extract::ws::Utf8Bytes;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::{
+    app::App,
+    lies::{Said, Seat},
+};
+
 /// What is to be sent to one connection.
 #[derive(Clone, Debug)]
 pub(crate) enum Outgoing {
     Text(Utf8Bytes),
     /// Close with this code and reason; nothing is sent after it.
     Close(u16, &'static str),
+    /// Nothing more is sent, not even a close.
+    Cut,
+}
+
+impl Outgoing {
+    /// What lies make of it for this connection.
+    pub(crate) fn told(self, app: &App, seat: &Seat<'_>) -> Vec<Self> {
+        let said = match self {
+            Self::Text(text) => Said::Frame(serde_json::from_str(&text).unwrap_or_default()),
+            Self::Close(code, reason) => Said::Close(code, reason),
+            Self::Cut => Said::Cut,
+        };
+        app.lies.outgoing(app, seat, said).into_iter().map(Self::from).collect()
+    }
+}
+
+impl From<Said> for Outgoing {
+    fn from(said: Said) -> Self {
+        match said {
+            Said::Frame(frame) => Self::from(frame),
+            Said::Close(code, reason) => Self::Close(code, reason),
+            Said::Cut => Self::Cut,
+        }
+    }
 }
 
 impl From<Value> for Outgoing {

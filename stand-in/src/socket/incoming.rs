@@ -126,8 +126,12 @@ async fn perform(app: Arc<crate::app::App>, run: Arc<Run>, job: Job) {
 
 /// Events go to every open connection of the user, also to those opened later, and outlive this one.
 fn to_user(connection: &Connection) -> crate::agent::runs::Sink {
-    let (hub, user_id) = (connection.app.hub.clone(), connection.user_id.clone());
-    Box::new(move |event: &Event| hub.publish(&user_id, event.to_json()))
+    let (app, user_id) = (Arc::clone(&connection.app), connection.user_id.clone());
+    Box::new(move |event: &Event| {
+        for (user_id, frame) in app.lies.published(&app, &user_id, event.to_json()) {
+            app.hub.publish(&user_id, frame);
+        }
+    })
 }
 
 /// Seconds, or an ISO 8601 text, or nothing.

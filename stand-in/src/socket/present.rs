@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     fn code(authorization: Option<&'static str>, protocols: Option<&str>, query: Option<&str>) -> &'static str {
-        let tokens = Tokens::new("secret", "staging", HashSet::new());
+        let tokens = Tokens::new("secret", "staging", HashSet::new(), std::sync::Arc::default());
         let mut headers = HeaderMap::new();
         if let Some(value) = authorization {
             headers.insert(header::AUTHORIZATION, HeaderValue::from_static(value));

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     app::{App, MAX_MESSAGE_BYTES},
+    lies::{Heard, Seat},
     listener::GRACE,
     tasks::stopping,
 };
@@ -32,8 +33,8 @@ const TOO_BIG: u16 = 1009;
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Says why the socket is refused, and closes it.
-pub(super) async fn refuse(app: &App, socket: WebSocket, refusal: &Refusal) {
-    let (outbox, writer, mut incoming) = opened(socket);
+pub(super) async fn refuse(app: &Arc<App>, socket: WebSocket, refusal: &Refusal) {
+    let (outbox, writer, mut incoming) = opened(app, socket, String::new(), String::new());
     say(&outbox, frames::error(app, refusal.code, &refusal.message));
     say(&outbox, Outgoing::Close(POLICY_VIOLATION, "SSOT Auth failed"));
     close(app, &mut incoming).await;
@@ -43,12 +44,12 @@ pub(super) async fn refuse(app: &App, socket: WebSocket, refusal: &Refusal) {
 
 /// Serves the connection of an authenticated user until it closes.
 pub(super) async fn serve(app: Arc<App>, socket: WebSocket, user_id: String) {
-    let (outbox, writer, mut incoming) = opened(socket);
     let connection_id = format!("ws_{}", Uuid::new_v4().simple());
+    let (outbox, writer, mut incoming) = opened(&app, socket, user_id.clone(), connection_id.clone());
     // The welcome is in the queue before anything can be published to this connection.
     say(&outbox, frames::welcome(&app, &connection_id, &user_id));
     let membership = app.hub.join(&user_id, &connection_id, outbox.clone());
-    let connection = Connection { app: Arc::clone(&app), user_id, outbox };
+    let connection = Connection { app: Arc::clone(&app), user_id, connection_id, outbox };
     connection.run(&mut incoming).await;
     drop(membership);
     close(&app, &mut incoming).await;
@@ -60,6 +61,7 @@ pub(super) async fn serve(app: Arc<App>, socket: WebSocket, user_id: String) {
 pub(super) struct Connection {
     pub(super) app: Arc<App>,
     pub(super) user_id: String,
+    connection_id: String,
     outbox: Outbox,
 }
 
@@ -80,7 +82,7 @@ impl Connection {
                     Some(Ok(Message::Binary(bytes))) if bytes.len() > HARD_LIMIT_BYTES => return self.too_big(),
                     Some(Ok(Message::Text(text))) if text.len() > MAX_MESSAGE_BYTES => self.too_large(text.len()),
                     Some(Ok(Message::Binary(bytes))) if bytes.len() > MAX_MESSAGE_BYTES => self.too_large(bytes.len()),
-                    Some(Ok(Message::Text(text))) => incoming::handle(self, &text).await,
+                    Some(Ok(Message::Text(text))) => self.heard(text.to_string()).await,
                     Some(Ok(Message::Binary(_))) => self.refuse("FORMAT_ERROR", "binary frames are not understood; send JSON as text"),
                     // Pings are answered by the library, and pongs need no answer.
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
@@ -89,6 +91,14 @@ impl Connection {
                 _ = heartbeat.tick() => self.say(frames::ping()),
                 () = stopping(&mut stop) => return self.say(Outgoing::Close(GOING_AWAY, "server is stopping")),
             }
+        }
+    }
+
+    async fn heard(&self, text: String) {
+        let seat = Seat { user_id: &self.user_id, connection_id: &self.connection_id };
+        match self.app.lies.incoming(&self.app, &seat, text) {
+            Heard::Pass(text) => incoming::handle(self, &text).await,
+            Heard::Answer(said) => said.into_iter().for_each(|said| self.say(Outgoing::from(said))),
         }
     }
 
@@ -106,21 +116,37 @@ impl Connection {
     }
 }
 
-fn opened(socket: WebSocket) -> (Outbox, tokio::task::JoinHandle<()>, SplitStream<WebSocket>) {
+fn opened(
+    app: &Arc<App>,
+    socket: WebSocket,
+    user_id: String,
+    connection_id: String,
+) -> (Outbox, tokio::task::JoinHandle<()>, SplitStream<WebSocket>) {
     let (sink, incoming) = socket.split();
     let (outbox, queue) = mpsc::unbounded_channel();
-    (outbox, tokio::spawn(write(sink, queue)), incoming)
+    (outbox, tokio::spawn(write(Arc::clone(app), sink, queue, user_id, connection_id)), incoming)
 }
 
 /// The only writer of a connection: what is queued is sent, in that order, until a close.
-async fn write(mut sink: SplitSink<WebSocket, Message>, mut queue: UnboundedReceiver<Outgoing>) {
+async fn write(
+    app: Arc<App>,
+    mut sink: SplitSink<WebSocket, Message>,
+    mut queue: UnboundedReceiver<Outgoing>,
+    user_id: String,
+    connection_id: String,
+) {
+    let seat = Seat { user_id: &user_id, connection_id: &connection_id };
     while let Some(outgoing) = queue.recv().await {
-        let (message, last) = match outgoing {
-            Outgoing::Text(text) => (Message::Text(text), false),
-            Outgoing::Close(code, reason) => (Message::Close(Some(CloseFrame { code, reason: reason.into() })), true),
-        };
-        if sink.send(message).await.is_err() || last {
-            return;
+        let all = if app.lies.any() { outgoing.told(&app, &seat) } else { vec![outgoing] };
+        for outgoing in all {
+            let (message, last) = match outgoing {
+                Outgoing::Text(text) => (Message::Text(text), false),
+                Outgoing::Close(code, reason) => (Message::Close(Some(CloseFrame { code, reason: reason.into() })), true),
+                Outgoing::Cut => return,
+            };
+            if sink.send(message).await.is_err() || last {
+                return;
+            }
         }
     }
 }
