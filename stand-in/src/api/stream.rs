@@ -144,7 +144,8 @@ impl futures_util::Stream for Stream {
             return Poll::Ready(None);
         }
         self.queue.poll_recv(context).map(|frame| {
-            let frame = frame?;
+            // A lie may end the body early; no honest frame is null.
+            let frame = frame.filter(|frame| !frame.is_null())?;
             self.ended = frame["type"] == "stream_end";
             Some(Ok(Bytes::from(format!("data: {frame}\n\n"))))
         })

@@ -41,7 +41,11 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .fallback(error::unknown_route)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), gate::auth_service))
         .with_state(Arc::clone(&app));
-    if app.lies.any() { honest.layer(middleware::from_fn_with_state((app, "auth"), lies::layer)) } else { honest }
+    if app.lies.any() {
+        Router::new().fallback_service(honest).layer(middleware::from_fn_with_state((app, "auth"), lies::layer))
+    } else {
+        honest
+    }
 }
 
 async fn root() -> Json<Value> {

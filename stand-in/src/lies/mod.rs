@@ -11,7 +11,7 @@
 //! | [`Family::incoming`] | a frame from a client | swallow it, change it, answer it, close |
 //! | [`Family::outgoing`] | a frame to one connection | drop, change, add, close |
 //! | [`Family::published`] | an agent event on its way to its user | other users, other order, other content |
-//! | [`Family::streamed`] | a frame of a stream | drop, change, add, hold back |
+//! | [`Family::streamed`] | a frame of a stream | drop, change, add, hold back; a null frame ends the body |
 //! | [`Family::before_run`] | before an agent works | delay it |
 
 mod agents;
@@ -54,7 +54,7 @@ const FAMILIES: [&dyn Family; 4] = [&connection::Connection, &agents::Agents, &t
 
 /// Every fault there is.
 pub fn faults() -> impl Iterator<Item = &'static Fault> {
-    FAMILIES.into_iter().flat_map(|family| family.faults())
+    FAMILIES.into_iter().flat_map(Family::faults)
 }
 
 /// A name that is no fault.
@@ -121,7 +121,7 @@ impl Lies {
         for family in FAMILIES.iter().filter(|_| self.any()) {
             heard = match heard {
                 Heard::Pass(text) => family.incoming(app, seat, text),
-                other => return other,
+                answer @ Heard::Answer(_) => return answer,
             };
         }
         heard

@@ -10,16 +10,12 @@ use axum::{
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::{Answered, Asked, Family, Fault, Heard, Lies, Said, Seat};
+use super::{Answered, Asked, Family, Fault, Lies, Said, Seat};
 use crate::{agent::AGENTS, app::App};
 
 pub(super) struct Streams;
 
 const FAULTS: &[Fault] = &[
-    Fault { name: "no-ack", what: "a message is stored and answered, but never acknowledged", kills: &[3] },
-    Fault { name: "ack-without-run", what: "a message is acknowledged, and no agent ever starts", kills: &[3, 22, 25] },
-    Fault { name: "ack-wrong-message", what: "the acknowledgement names another message", kills: &[3] },
-    Fault { name: "unicode-damaged", what: "every character outside ASCII is stored as '?'", kills: &[3, 12] },
     Fault { name: "stream-buffered", what: "all chunks of a stream come at once, at its end", kills: &[20] },
     Fault { name: "chunk-lost", what: "one chunk of a stream is missing", kills: &[20] },
     Fault { name: "chunks-swapped", what: "two chunks of a stream change places", kills: &[20] },
@@ -64,8 +60,6 @@ const SLAS: [(&str, &str, u64, &str); 5] = [
 ];
 
 const CANNED_ANSWER: &str = "Fallback response: your request has been received and will be processed as soon as possible.";
-/// An id that no message has.
-const WRONG_MESSAGE: &str = "00000000-0000-4000-8000-000000000000";
 
 impl Family for Streams {
     fn faults(&self) -> &'static [Fault] {
@@ -88,46 +82,14 @@ impl Family for Streams {
 
     fn response<'a>(&'a self, app: &'a App, asked: &'a Asked, answered: &'a mut Answered) -> BoxFuture<'a, ()> {
         let history = asked.is("GET", "/api/threads/*/messages");
-        let posts = asked.is("GET", "/api/chat/messages") || asked.is("GET", "/api/chat/messages/*");
-        if app.lies.tells("unicode-damaged") && (history || posts) {
-            damage(&mut answered.body);
-        }
         if history && answered.status.is_success() {
             rewrite_history(&app.lies, &mut answered.body);
         }
         Box::pin(async {})
     }
 
-    fn incoming(&self, app: &App, seat: &Seat<'_>, text: String) -> Heard {
-        if app.lies.tells("ack-without-run") {
-            let frame: Value = serde_json::from_str(&text).unwrap_or_default();
-            if let Some(prompt) = frame["payload"]["content"].as_str() {
-                app.lies.count(&silenced(seat.user_id, prompt));
-            }
-        }
-        Heard::Pass(text)
-    }
-
-    fn before_run<'a>(&'a self, app: &'a App, user_id: &'a str, prompt: &'a str) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            // Only what was said over the socket: that is what has an acknowledgement.
-            let silent = app.lies.tells("ack-without-run") && app.lies.memory().counts.contains_key(&silenced(user_id, prompt));
-            if silent {
-                std::future::pending::<()>().await;
-            }
-        })
-    }
-
     fn outgoing(&self, app: &App, seat: &Seat<'_>, said: Said) -> Vec<Said> {
-        let Said::Frame(mut frame) = said else { return vec![said] };
-        if frame["data"]["status"] == "acknowledged" {
-            if app.lies.tells("no-ack") {
-                return Vec::new();
-            }
-            if app.lies.tells("ack-wrong-message") {
-                frame["data"]["original_message_id"] = WRONG_MESSAGE.into();
-            }
-        }
+        let Said::Frame(frame) = said else { return vec![said] };
         if app.lies.tells("second-run-mute") && second_run(&app.lies, seat.connection_id, &frame) {
             return Vec::new();
         }
@@ -189,16 +151,6 @@ fn slowness(lies: &Lies, asked: &Asked) -> Option<Duration> {
     unlucky.then(|| Duration::from_millis(5 * median))
 }
 
-/// Every text in it as a store would give it back that knows ASCII only.
-fn damage(value: &mut Value) {
-    match value {
-        Value::String(text) => *text = text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect(),
-        Value::Array(items) => items.iter_mut().for_each(damage),
-        Value::Object(fields) => fields.values_mut().for_each(damage),
-        _ => {}
-    }
-}
-
 /// Makes a thread's history agree with what the events said of the answers.
 fn rewrite_history(lies: &Lies, body: &mut Value) {
     let Some(messages) = body["messages"].as_array_mut() else { return };
@@ -217,10 +169,6 @@ fn rewrite_history(lies: &Lies, body: &mut Value) {
             message["content"] = json!([{"type": "text", "text": {"value": ""}}]);
         }
     }
-}
-
-fn silenced(user_id: &str, prompt: &str) -> String {
-    format!("ack-without-run {user_id} {prompt}")
 }
 
 /// True for an event of the second run that this connection sees.

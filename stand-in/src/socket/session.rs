@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     app::{App, MAX_MESSAGE_BYTES},
-    lies::{Heard, Seat},
+    lies::{Heard, Said, Seat},
     listener::GRACE,
     tasks::stopping,
 };
@@ -49,9 +49,21 @@ pub(super) async fn serve(app: Arc<App>, socket: WebSocket, user_id: String) {
     // The welcome is in the queue before anything can be published to this connection.
     say(&outbox, frames::welcome(&app, &connection_id, &user_id));
     let membership = app.hub.join(&user_id, &connection_id, outbox.clone());
-    let connection = Connection { app: Arc::clone(&app), user_id, connection_id, outbox };
+    let connection = Connection { app: Arc::clone(&app), user_id, id: connection_id, outbox };
     connection.run(&mut incoming).await;
     drop(membership);
+    if app.lies.any() {
+        // Nothing is sent any more; lies only get to know that the connection has ended.
+        let seat = Seat { user_id: &connection.user_id, connection_id: &connection.id };
+        drop(app.lies.outgoing(&app, &seat, Said::Cut));
+        // The writer went first: after a close the client may answer, after a cut there is nothing to wait for.
+        if connection.outbox.is_closed() {
+            if !writer.await.unwrap_or(true) {
+                close(&app, &mut incoming).await;
+            }
+            return;
+        }
+    }
     close(&app, &mut incoming).await;
     drop(connection);
     drop(writer.await);
@@ -61,7 +73,7 @@ pub(super) async fn serve(app: Arc<App>, socket: WebSocket, user_id: String) {
 pub(super) struct Connection {
     pub(super) app: Arc<App>,
     pub(super) user_id: String,
-    connection_id: String,
+    id: String,
     outbox: Outbox,
 }
 
@@ -89,13 +101,15 @@ impl Connection {
                     Some(Ok(Message::Close(_)) | Err(_)) | None => return,
                 },
                 _ = heartbeat.tick() => self.say(frames::ping()),
+                // Only lies close or cut without the reader.
+                () = self.outbox.closed(), if self.app.lies.any() => return,
                 () = stopping(&mut stop) => return self.say(Outgoing::Close(GOING_AWAY, "server is stopping")),
             }
         }
     }
 
     async fn heard(&self, text: String) {
-        let seat = Seat { user_id: &self.user_id, connection_id: &self.connection_id };
+        let seat = Seat { user_id: &self.user_id, connection_id: &self.id };
         match self.app.lies.incoming(&self.app, &seat, text) {
             Heard::Pass(text) => incoming::handle(self, &text).await,
             Heard::Answer(said) => said.into_iter().for_each(|said| self.say(Outgoing::from(said))),
@@ -121,20 +135,20 @@ fn opened(
     socket: WebSocket,
     user_id: String,
     connection_id: String,
-) -> (Outbox, tokio::task::JoinHandle<()>, SplitStream<WebSocket>) {
+) -> (Outbox, tokio::task::JoinHandle<bool>, SplitStream<WebSocket>) {
     let (sink, incoming) = socket.split();
     let (outbox, queue) = mpsc::unbounded_channel();
     (outbox, tokio::spawn(write(Arc::clone(app), sink, queue, user_id, connection_id)), incoming)
 }
 
-/// The only writer of a connection: what is queued is sent, in that order, until a close.
+/// The only writer of a connection: what is queued is sent, in that order, until a close. True if it ends with a cut.
 async fn write(
     app: Arc<App>,
     mut sink: SplitSink<WebSocket, Message>,
     mut queue: UnboundedReceiver<Outgoing>,
     user_id: String,
     connection_id: String,
-) {
+) -> bool {
     let seat = Seat { user_id: &user_id, connection_id: &connection_id };
     while let Some(outgoing) = queue.recv().await {
         let all = if app.lies.any() { outgoing.told(&app, &seat) } else { vec![outgoing] };
@@ -142,13 +156,14 @@ async fn write(
             let (message, last) = match outgoing {
                 Outgoing::Text(text) => (Message::Text(text), false),
                 Outgoing::Close(code, reason) => (Message::Close(Some(CloseFrame { code, reason: reason.into() })), true),
-                Outgoing::Cut => return,
+                Outgoing::Cut => return true,
             };
             if sink.send(message).await.is_err() || last {
-                return;
+                return false;
             }
         }
     }
+    false
 }
 
 /// Reads to the end, so that a close is answered, whichever side began it.
