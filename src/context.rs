@@ -176,6 +176,7 @@ impl Cx {
             headers: Vec::new(),
             query: None,
             request_prefix: self.request_prefix(),
+            proves: "a valid token is welcomed on the socket".into(),
         }
     }
 

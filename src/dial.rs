@@ -1,5 +1,6 @@
 //! Opening a WebSocket: which carrier the token takes, and what became of it.
 
+use std::borrow::Cow;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -42,6 +44,8 @@ pub struct Dial {
     pub(crate) query: Option<String>,
     /// Prefix of `x-request-id`: run and check.
     pub(crate) request_prefix: String,
+    /// What being welcomed proves, as an expectation.
+    pub(crate) proves: Cow<'static, str>,
 }
 
 /// What a handshake led to.
@@ -90,6 +94,12 @@ impl Dial {
         self
     }
 
+    /// Names the expectation that [`Dial::welcomed`] judges, where being welcomed proves more than that the token is valid.
+    pub fn proving(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.proves = name.into();
+        self
+    }
+
     /// Opens it and wants the welcome within its deadline.
     ///
     /// # Errors
@@ -102,7 +112,7 @@ impl Dial {
             let within = Deadlines::of(self.target.settings.deadlines.welcome_ms);
             let recorder = Arc::clone(&self.recorder);
             let wanted = "101 and the welcome";
-            let name = "a valid token is welcomed on the socket";
+            let name = self.proves.clone();
             let mut socket = match self.open_at(at).await? {
                 Handshake::Open(socket) => *socket,
                 Handshake::Refused { status, body, exchange } => {
@@ -158,7 +168,7 @@ impl Dial {
     }
 
     async fn open_at(self, at: &'static Location<'static>) -> Held<Handshake> {
-        let Self { target, recorder, tls, caller, good, headers, query, request_prefix } = self;
+        let Self { target, recorder, tls, caller, good, headers, query, request_prefix, .. } = self;
         let mut url = target.ws.clone();
         if let Some(token) = &query {
             url.query_pairs_mut().append_pair("token", token);
@@ -236,6 +246,12 @@ impl Dial {
                 let body = String::from_utf8_lossy(&body).into_owned();
                 recorder.update(exchange, |x| x.response_body = Some(keep(&body, BODY_KEPT_CHARS)));
                 Ok(Handshake::Refused { status, body, exchange })
+            }
+            // A 101 without the subprotocol that was offered: the client refuses it, but it is the contract that is broken.
+            Some(Err(WsError::Protocol(ProtocolError::SecWebSocketSubProtocolError(error)))) => {
+                Expect::new(&recorder, "the server selects the subprotocol jwt-auth", vec![exchange], at)
+                    .class(Class::Contract)
+                    .hold(Err(Mismatch::new("101 with sec-websocket-protocol: jwt-auth", error)))
             }
             Some(Err(error)) => Err(broke(causes(&error))),
         }

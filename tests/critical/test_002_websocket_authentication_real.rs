@@ -36,7 +36,7 @@ async fn test_002_websocket_authentication_real(staging: Staging) -> Outcome {
             let by_subprotocol =
                 cx.dial().subprotocol(token).caller(format!("{} by subprotocol", alice.user_id), true).welcomed().await?;
             by_subprotocol
-                .must("a token by subprotocol selects jwt-auth")
+                .must("the server selects the subprotocol jwt-auth")
                 .equal(&by_subprotocol.subprotocol, &Some("jwt-auth".to_owned()))?;
             control(cx, &alice.user_id, &alice.email).await?;
 

@@ -48,8 +48,8 @@ async fn test_004_websocket_concurrent_connections_real(staging: Staging) -> Out
                 tab.must("no socket gets the pong of another").equal(&pongs, &1)?;
             }
 
-            // All sockets listen before the run is started over the first.
-            let asked = cx.ask(&tabs[0], Some(&thread), &cx.settings().prompts.question).await?;
+            // All sockets listen before the run is started, over the newest.
+            let asked = cx.ask(&tabs[tabs.len() - 1], Some(&thread), &cx.settings().prompts.question).await?;
             let told =
                 |run: &Run| run.events.iter().map(|event| format!("{} {:?}", event.kind, event.sequence)).collect::<Vec<_>>();
             let wanted = told(&asked.run);
@@ -68,7 +68,8 @@ async fn test_004_websocket_concurrent_connections_real(staging: Staging) -> Out
                 tab.ping("closing one socket leaves the others open").await?;
             }
             for _ in 0..load.cycles {
-                let socket = cx.socket(&alice).await?;
+                let dial = cx.dial().bearer(alice.access.expose()).caller(format!("alice ({})", alice.user_id), true);
+                let socket = dial.proving("each of many connections in a row is welcomed").welcomed().await?;
                 socket.ping("connecting and closing many times in a row works").await?;
                 socket.close("each of many connections in a row closes in order", 1000).await?;
             }

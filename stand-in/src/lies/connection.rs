@@ -125,7 +125,10 @@ impl Family for Connection {
             Err(Refused::Signature) => lies.tells("bad-signature-accepted"),
             Err(Refused::Expired) => lies.tells("expired-accepted"),
             Err(Refused::Claim("iss")) => lies.tells("wrong-issuer-accepted"),
-            Err(Refused::Claim("token_type")) => lies.tells("wrong-token-type-accepted") && kind == Kind::Access,
+            Err(Refused::Claim("token_type")) => {
+                let refresh = unverified(token).get("token_type").is_some_and(|claimed| claimed == Kind::Refresh.name());
+                lies.tells("wrong-token-type-accepted") && kind == Kind::Access && refresh
+            }
             Err(Refused::Revoked) => lies.tells("token-survives-logout") && kind == Kind::Access,
             Err(Refused::Algorithm) => match algorithm(token).as_str() {
                 "none" => lies.tells("alg-none-accepted"),

@@ -11,6 +11,7 @@ use axum::{
     response::Response,
 };
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::{Answered, Asked, FAMILIES};
 use crate::{app::App, token};
@@ -33,7 +34,7 @@ pub(crate) async fn layer(State((app, service)): State<(Arc<App>, &'static str)>
     let before = asked.body.clone();
     for family in FAMILIES {
         if let Some(answer) = family.request(&app, &mut asked).await {
-            return answer;
+            return marked(&app, &asked, answer);
         }
     }
     let target = asked.query.as_ref().map_or_else(|| asked.path.clone(), |query| format!("{}?{query}", asked.path));
@@ -43,6 +44,18 @@ pub(crate) async fn layer(State((app, service)): State<(Arc<App>, &'static str)>
     parts.headers.remove(header::CONTENT_LENGTH);
     let answer = next.run(Request::from_parts(parts, Body::from(sent))).await;
     changed(&app, &asked, answer).await
+}
+
+/// A lie that answers by itself is still the service's answer, so it bears the service's marks.
+fn marked(app: &App, asked: &Asked, mut answer: Response) -> Response {
+    let marks = [("x-trace-id", Uuid::new_v4().to_string().parse().ok()), ("x-environment", app.environment.parse().ok())];
+    let echo = [("x-request-id", asked.headers.get("x-request-id").cloned())];
+    for (name, value) in marks.into_iter().chain(echo) {
+        if let Some(value) = value.filter(|_| !answer.headers().contains_key(name)) {
+            answer.headers_mut().insert(name, value);
+        }
+    }
+    answer
 }
 
 /// Streams and upgrades pass untouched: their frames have seams of their own.
