@@ -177,12 +177,12 @@ impl Family for Connection {
             Said::Frame(frame) if frame["data"]["event"] == "connection_established" => welcome(app, seat, frame),
             Said::Frame(frame) => later(&app.lies, seat, frame),
             Said::Close(..) if app.lies.tells("hang-after-upgrade") => vec![],
-            Said::Cut => {
-                left(app, seat);
-                vec![Said::Cut]
-            }
-            said @ Said::Close(..) => vec![said],
+            said @ (Said::Close(..) | Said::Cut) => vec![said],
         }
+    }
+
+    fn left(&self, app: &App, seat: &Seat<'_>) {
+        left(app, seat);
     }
 
     fn published(&self, app: &App, user_id: &str, frame: Value) -> Vec<(String, Value)> {

@@ -10,6 +10,7 @@
 //! | [`Family::token`] | after verification | accept what was refused, or refuse what was accepted |
 //! | [`Family::incoming`] | a frame from a client | swallow it, change it, answer it, close |
 //! | [`Family::outgoing`] | a frame to one connection | drop, change, add, close |
+//! | [`Family::left`] | after a connection | know that it has ended |
 //! | [`Family::published`] | an agent event on its way to its user | other users, other order, other content |
 //! | [`Family::streamed`] | a frame of a stream | drop, change, add, hold back; a null frame ends the body |
 //! | [`Family::before_run`] | before an agent works | delay it |
@@ -133,6 +134,11 @@ impl Lies {
             .iter()
             .filter(|_| self.any())
             .fold(start, |all, family| all.into_iter().flat_map(|said| family.outgoing(app, seat, said)).collect())
+    }
+
+    /// A connection has ended, whoever ended it.
+    pub(crate) fn left(&self, app: &App, seat: &Seat<'_>) {
+        FAMILIES.iter().filter(|_| self.any()).for_each(|family| family.left(app, seat));
     }
 
     /// Users and the frames that they get, in order.
@@ -268,6 +274,8 @@ pub(crate) trait Family: Sync {
     fn outgoing(&self, _app: &App, _seat: &Seat<'_>, said: Said) -> Vec<Said> {
         vec![said]
     }
+
+    fn left(&self, _app: &App, _seat: &Seat<'_>) {}
 
     fn published(&self, _app: &App, user_id: &str, frame: Value) -> Vec<(String, Value)> {
         vec![(user_id.to_owned(), frame)]

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     app::{App, MAX_MESSAGE_BYTES},
-    lies::{Heard, Said, Seat},
+    lies::{Heard, Seat},
     listener::GRACE,
     tasks::stopping,
 };
@@ -45,28 +45,24 @@ pub(super) async fn refuse(app: &Arc<App>, socket: WebSocket, refusal: &Refusal)
 /// Serves the connection of an authenticated user until it closes.
 pub(super) async fn serve(app: Arc<App>, socket: WebSocket, user_id: String) {
     let connection_id = format!("ws_{}", Uuid::new_v4().simple());
-    let (outbox, writer, mut incoming) = opened(&app, socket, user_id.clone(), connection_id.clone());
+    let (outbox, mut writer, mut incoming) = opened(&app, socket, user_id.clone(), connection_id.clone());
     // The welcome is in the queue before anything can be published to this connection.
     say(&outbox, frames::welcome(&app, &connection_id, &user_id));
     let membership = app.hub.join(&user_id, &connection_id, outbox.clone());
     let connection = Connection { app: Arc::clone(&app), user_id, id: connection_id, outbox };
     connection.run(&mut incoming).await;
     drop(membership);
-    if app.lies.any() {
-        // Nothing is sent any more; lies only get to know that the connection has ended.
-        let seat = Seat { user_id: &connection.user_id, connection_id: &connection.id };
-        drop(app.lies.outgoing(&app, &seat, Said::Cut));
-        // The writer went first: after a close the client may answer, after a cut there is nothing to wait for.
-        if connection.outbox.is_closed() {
-            if !writer.await.unwrap_or(true) {
-                close(&app, &mut incoming).await;
-            }
-            return;
-        }
+    app.lies.left(&app, &Seat { user_id: &connection.user_id, connection_id: &connection.id });
+    // Where the writer went first, the close is sent already; after a cut there is nobody to wait for.
+    let writer_gone = connection.outbox.is_closed();
+    let cut = writer_gone && (&mut writer).await.unwrap_or(true);
+    if !cut {
+        close(&app, &mut incoming).await;
     }
-    close(&app, &mut incoming).await;
     drop(connection);
-    drop(writer.await);
+    if !writer_gone {
+        drop(writer.await);
+    }
 }
 
 /// One user's open connection.
