@@ -208,7 +208,7 @@ pub fn load(config: &Path, env: &Environment, launch: impl FnOnce() -> Result<La
     }
     if let Some(path) = &target.settings.ca_file {
         target.ca_pem = Some(std::fs::read_to_string(path).map_err(|error| {
-            ConfigError::new(format!("CA file {}: {error}", path.display()), "correct CRITICAL_CA_FILE or ca_file, or remove it")
+            ConfigError::new(format!("CA file {}: {error}", path.display()), "correct CRITICAL_CA_FILE or ca_file, or remove it; a stand-in takes its own CA file away when it stops: start it again and use what it prints")
         })?);
     }
     Ok(target)
