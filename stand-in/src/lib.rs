@@ -18,6 +18,7 @@
 //! | module | what it is about |
 //! |---|---|
 //! | `server`, `listener`, `tls`, `latency`, `tasks` | starting, accepting, encrypting, delaying, stopping |
+//! | `line` | what breaks on a connection when a fault says so |
 //! | `app` | what every request shares |
 //! | `token`, `auth_service` | who is asking; the auth service on its own port |
 //! | `api` | the HTTP API: the gate every request passes, then one file a subject |
@@ -33,6 +34,7 @@ mod auth_service;
 mod clock;
 mod latency;
 mod lies;
+mod line;
 mod listener;
 mod options;
 mod server;
@@ -42,6 +44,6 @@ mod tasks;
 mod tls;
 mod token;
 
-pub use lies::{Fault, faults};
+pub use lies::{BENDS, Fault, faults};
 pub use options::Options;
 pub use server::{StandIn, StartError};

@@ -19,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     latency,
+    line::Lines,
     tasks::{Tasks, stopping},
 };
 
@@ -40,6 +41,8 @@ pub(crate) struct Listener {
     pub(crate) router: Router,
     pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
     pub(crate) latency: Duration,
+    /// What is wrong with each connection; nothing unless a fault says so.
+    pub(crate) lines: Option<Lines>,
     pub(crate) tasks: Tasks,
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -73,6 +76,9 @@ impl Listener {
         if connection.set_nodelay(true).is_err() {
             return;
         }
+        if let Some(lines) = &self.lines {
+            lines.prepare(&connection);
+        }
         if self.latency.is_zero() {
             self.encrypted(connection, peer).await;
         } else {
@@ -93,6 +99,13 @@ impl Listener {
     }
 
     async fn http(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: SocketAddr) {
+        match &self.lines {
+            None => self.serve(stream, peer).await,
+            Some(lines) => self.serve(lines.over(stream), peer).await,
+        }
+    }
+
+    async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: SocketAddr) {
         let router = TowerToHyperService::new(self.router.clone());
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Peer(peer));

@@ -18,7 +18,7 @@ struct Arguments {
 enum Command {
     /// Serves until Ctrl-C or SIGTERM, and prints where, and how to point the suite at it.
     Serve(serve::Arguments),
-    /// Lists the faults that `serve --fault` takes, and the checks that each must turn red.
+    /// Lists the faults that `serve --fault` takes, and the checks that each must turn red, if it is no control.
     Faults,
 }
 
@@ -27,8 +27,10 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => arguments,
         Command::Faults => {
             for fault in netra_stand_in::faults() {
-                println!("{:34} {:?} {}", fault.name, fault.kills, fault.what);
+                let class = fault.reports.map_or(String::new(), |class| format!(" (reported as {class})"));
+                println!("{:34} {:?} {}{class}", fault.name, fault.kills, fault.what);
             }
+            println!("\n{}", netra_stand_in::BENDS);
             return ExitCode::SUCCESS;
         }
     };

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tokio::{runtime::Runtime, sync::watch};
+use tokio::{net::TcpSocket, runtime::Runtime, sync::watch};
 use uuid::Uuid;
 
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
     app::{App, Urls},
     auth_service,
     lies::{Lies, UnknownFault},
+    line::Lines,
     listener::Listener,
     socket::hub::Hub,
     store::Store,
@@ -95,6 +96,7 @@ pub struct StandIn {
     ca_pem: Option<String>,
     stop: watch::Sender<bool>,
     runtime: Option<Runtime>,
+    _closed_port: Option<TcpSocket>,
     // Removed when this is dropped, after the store is closed.
     _temp: Option<TempDir>,
 }
@@ -103,10 +105,19 @@ impl StandIn {
     /// Starts a stand-in on threads of its own. When this returns, its sockets are bound and connections are taken.
     #[expect(clippy::needless_pass_by_value, reason = "callers build options for one start: `Options { …, ..Options::default() }`")]
     pub fn start(options: Options) -> Result<Self, StartError> {
-        let lies = Arc::new(Lies::of(&options.faults).map_err(StartError::Fault)?);
-        let (api_socket, api_address) = bind(options.listen)?;
-        let (auth_socket, auth_address) = bind(options.auth_address())?;
-        let identity = if options.plain { None } else { Some(tls::fresh_identity().map_err(StartError::Certificate)?) };
+        let lies =
+            Arc::new(Lies::of(&options.faults, options.db.as_ref().is_some_and(|db| db.exists())).map_err(StartError::Fault)?);
+        let (api_port, api_address) = if lies.port_is_closed() { closed(options.listen)? } else { bind(options.listen)? };
+        let (auth_port, auth_address) = bind(options.auth_address())?;
+        let plain_socket = lies.socket_is_plain().then(|| bind(SocketAddr::new(options.listen.ip(), 0))).transpose()?;
+        let authority = if options.plain { None } else { Some(tls::Authority::fresh().map_err(StartError::Certificate)?) };
+        let identity = |flaw| authority.as_ref().map(|it| it.identity(flaw)).transpose().map_err(StartError::Certificate);
+        let auth_tls = identity(None)?;
+        let api_tls = match lies.certificate() {
+            None if lies.speaks_no_tls() => None,
+            None => auth_tls.clone(),
+            flaw => identity(flaw)?,
+        };
         let (db, temp) = database(&options)?;
         let store = Store::open(&db).map_err(|cause| StartError::Store(db, cause))?;
         let jwt_secret = options.jwt_secret.clone().unwrap_or_else(fresh_secret);
@@ -123,7 +134,7 @@ impl StandIn {
             e2e_key: options.e2e_key.clone().unwrap_or_else(fresh_secret),
             heartbeat: options.heartbeat.max(Duration::from_millis(10)),
             step: options.step,
-            urls: urls(options.plain, api_address, auth_address),
+            urls: urls(options.plain, api_address, plain_socket.as_ref().map(|(_, address)| *address), auth_address),
             lies,
             tokens,
             store,
@@ -134,15 +145,21 @@ impl StandIn {
             stop: stopped,
             started: Instant::now(),
         });
-        for (socket, router) in [(api_socket, api::router(Arc::clone(&app))), (auth_socket, auth_service::router(Arc::clone(&app)))]
-        {
-            let listener = Listener {
-                router,
-                tls: identity.as_ref().map(|identity| Arc::clone(&identity.config)),
-                latency: options.latency,
-                tasks: app.tasks.clone(),
-                stop: app.stop.clone(),
+        let flawed = app.lies.line(app.heartbeat).map(Lines::new);
+        let api = (api_port, api::router(Arc::clone(&app)), api_tls, flawed);
+        let auth = (auth_port, auth_service::router(Arc::clone(&app)), auth_tls, None);
+        let plain_socket = plain_socket.map(|(port, _)| (port, api::router(Arc::clone(&app)), None, None));
+        let mut closed_port = None;
+        for (port, router, tls, lines) in [api, auth].into_iter().chain(plain_socket) {
+            let socket = match port {
+                Port::Open(socket) => socket,
+                Port::Closed(socket) => {
+                    closed_port = Some(socket);
+                    continue;
+                }
             };
+            let listener =
+                Listener { router, tls, latency: options.latency, lines, tasks: app.tasks.clone(), stop: app.stop.clone() };
             let entered = runtime.enter();
             let socket = tokio::net::TcpListener::from_std(socket);
             drop(entered);
@@ -155,7 +172,8 @@ impl StandIn {
                 }
             }
         }
-        Ok(Self { app, jwt_secret, ca_pem: identity.map(|identity| identity.ca_pem), stop, runtime: Some(runtime), _temp: temp })
+        let ca_pem = authority.map(|authority| authority.pem);
+        Ok(Self { app, jwt_secret, ca_pem, stop, runtime: Some(runtime), _closed_port: closed_port, _temp: temp })
     }
 
     /// Base URL of the API, without a slash at its end.
@@ -224,16 +242,35 @@ impl fmt::Debug for StandIn {
     }
 }
 
-fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    if !address.ip().is_loopback() {
-        return Err(StartError::NotLoopback(address));
-    }
-    let bound = || {
+/// A port that is ours.
+enum Port {
+    Open(TcpListener),
+    /// Nobody else gets it, and nothing listens on it.
+    Closed(TcpSocket),
+}
+
+fn bind(address: SocketAddr) -> Result<(Port, SocketAddr), StartError> {
+    on_loopback(address, || {
         let socket = TcpListener::bind(address)?;
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
-        Ok((socket, address))
-    };
+        Ok((Port::Open(socket), address))
+    })
+}
+
+fn closed(address: SocketAddr) -> Result<(Port, SocketAddr), StartError> {
+    on_loopback(address, || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.bind(address)?;
+        let address = socket.local_addr()?;
+        Ok((Port::Closed(socket), address))
+    })
+}
+
+fn on_loopback<T>(address: SocketAddr, bound: impl FnOnce() -> io::Result<T>) -> Result<T, StartError> {
+    if !address.ip().is_loopback() {
+        return Err(StartError::NotLoopback(address));
+    }
     bound().map_err(|cause| StartError::Listen(address, cause))
 }
 
@@ -245,11 +282,13 @@ fn database(options: &Options) -> Result<(PathBuf, Option<TempDir>), StartError>
     Ok((folder.path().join("stand-in.sqlite"), Some(folder)))
 }
 
-fn urls(plain: bool, api: SocketAddr, auth: SocketAddr) -> Urls {
-    let (http, ws) = if plain { ("http", "ws") } else { ("https", "wss") };
+fn urls(plain: bool, api: SocketAddr, plain_socket: Option<SocketAddr>, auth: SocketAddr) -> Urls {
+    let http = if plain { "http" } else { "https" };
+    let ws = if plain || plain_socket.is_some() { "ws" } else { "wss" };
+    let socket = plain_socket.unwrap_or(api);
     Urls {
         api: format!("{http}://{api}"),
-        ws: format!("{ws}://{api}/ws"),
+        ws: format!("{ws}://{socket}/ws"),
         auth: format!("{http}://{auth}"),
         api_port: api.port(),
         auth_port: auth.port(),

@@ -6,24 +6,14 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use netra_stand_in::{Options, StandIn};
+use netra_stand_in::Options;
+
+#[path = "support/tools.rs"]
+mod tools;
+
+use tools::{World, access_token, curl, install, require, runs, started};
 
 const PACKAGES: [&str; 2] = ["websockets==17.4", "httpx[http2]==0.28.1"];
-
-/// A started stand-in, and its authority in a file.
-struct World {
-    stand_in: StandIn,
-    authority: PathBuf,
-    _folder: tempfile::TempDir,
-}
-
-fn started() -> World {
-    let stand_in = StandIn::start(Options::default()).expect("the stand-in starts");
-    let folder = tempfile::tempdir().expect("a folder");
-    let authority = folder.path().join("ca.pem");
-    fs::write(&authority, stand_in.ca_pem().expect("an authority")).expect("a file");
-    World { stand_in, authority, _folder: folder }
-}
 
 /// The program's output; panics with all of it when the program failed.
 fn output(command: &mut Command) -> String {
@@ -31,13 +21,6 @@ fn output(command: &mut Command) -> String {
     let (stdout, stderr) = (String::from_utf8_lossy(&stdout).into_owned(), String::from_utf8_lossy(&stderr));
     assert!(status.success(), "{command:?} ended with {status}\n{stdout}\n{stderr}");
     stdout
-}
-
-fn curl(world: &World, arguments: &[&str]) -> String {
-    require("curl", "curl");
-    let mut command = Command::new("curl");
-    command.args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "20", "--cacert"]).arg(&world.authority);
-    output(command.args(arguments))
 }
 
 /// Runs one of the scripts in `clients/`, which asserts by itself, and gives what it printed.
@@ -74,40 +57,9 @@ fn python_packages() -> PathBuf {
     folder
 }
 
-/// Makes sure that the program is there, by installing its package where that is possible.
-fn require(program: &str, package: &str) {
-    if !runs(program, &["--version"]) {
-        install(package);
-        assert!(runs(program, &["--version"]), "{program} is missing: install the package {package}");
-    }
-}
-
-fn install(package: &str) {
-    let root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
-    if root && runs("apt-get", &["--version"]) {
-        runs("apt-get", &["update"]);
-        runs("apt-get", &["install", "--yes", "--no-install-recommends", package]);
-    }
-}
-
-fn runs(program: &str, arguments: &[&str]) -> bool {
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
-
-fn access_token(world: &World) -> String {
-    let key = format!("X-E2E-Bypass-Key: {}", world.stand_in.e2e_key());
-    let url = format!("{}/auth/e2e/test-auth", world.stand_in.auth_url());
-    let body = r#"{"email":"curl@example.test"}"#;
-    let pair = curl(world, &["--header", &key, "--header", "Content-Type: application/json", "--data", body, &url]);
-    let pair: serde_json::Value = serde_json::from_str(&pair).expect("JSON");
-    pair["access_token"].as_str().unwrap_or_else(|| panic!("no token in {pair}")).to_owned()
-}
-
 #[test]
 fn curl_gets_health_over_http_1_and_2() {
-    let world = started();
+    let world = started(Options::default());
     let url = format!("{}/health", world.stand_in.api_url());
     for (option, version) in [("--http1.1", "1.1"), ("--http2", "2")] {
         let text = curl(&world, &[option, "--write-out", "\n%{http_code} %{http_version}", &url]);
@@ -120,7 +72,7 @@ fn curl_gets_health_over_http_1_and_2() {
 
 #[test]
 fn curl_is_refused_with_a_bad_token_and_for_traversal() {
-    let world = started();
+    let world = started(Options::default());
     let api = world.stand_in.api_url();
     let bad = ["--header", "Authorization: Bearer a.b.c", "--write-out", "\n%{http_code}", &format!("{api}/api/threads")];
     assert!(curl(&world, &bad).ends_with("\n401"));
@@ -130,7 +82,7 @@ fn curl_is_refused_with_a_bad_token_and_for_traversal() {
 
 #[test]
 fn curl_reads_a_stream_of_events() {
-    let world = started();
+    let world = started(Options::default());
     let api = world.stand_in.api_url();
     let bearer = format!("Authorization: Bearer {}", access_token(&world));
     let json = ["--header", &bearer, "--header", "Content-Type: application/json", "--data"];
@@ -157,10 +109,10 @@ fn curl_reads_a_stream_of_events() {
 
 #[test]
 fn python_websockets_connects_talks_and_is_refused() {
-    assert_eq!(python(&started(), "sockets.py"), "ok\n");
+    assert_eq!(python(&started(Options::default()), "sockets.py"), "ok\n");
 }
 
 #[test]
 fn python_httpx_works_with_threads_over_http_2() {
-    assert_eq!(python(&started(), "threads.py"), "ok\n");
+    assert_eq!(python(&started(Options::default()), "threads.py"), "ok\n");
 }

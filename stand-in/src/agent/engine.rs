@@ -24,6 +24,9 @@ const IN_DEPTH_STEPS: u64 = 12;
 const IN_DEPTH_PAUSE: Duration = Duration::from_millis(70);
 /// A prompt with these words makes the run fail.
 const FAIL_ON_PURPOSE: &str = "fail on purpose";
+/// Writing a piece takes so many times as long as a thought: most of a stream's time is its answer, as with real models, so that
+/// the jitter of a network does not look like a stream that was held back.
+const WRITING: u32 = 3;
 /// Started, two thoughts, two tools (begun and done), and the pieces of the answer make up the progress.
 const FIXED_STEPS: u64 = 7;
 /// A usual English text has about four characters a token.
@@ -123,7 +126,7 @@ async fn write(steps: &mut Steps<'_>, answer: &str) -> Result<(), Broken> {
     steps.planned = steps.made + u64::try_from(pieces.len()).unwrap_or(u64::MAX);
     for (index, piece) in pieces.into_iter().enumerate() {
         steps.make("partial_result", json!({"content": piece, "is_final": index == last}), "writing the answer")?;
-        steps.pause_for(steps.pace).await?;
+        steps.pause_for(steps.pace * WRITING).await?;
     }
     Ok(())
 }

@@ -45,6 +45,9 @@ pub(crate) async fn stream(State(app): State<Arc<App>>, caller: Caller, mut body
                 // The client may have left; the stream cancels the run then.
                 drop(sink.send(frame));
             }
+            if matches!(event.kind, "agent_completed" | "agent_error") {
+                drop(sink.send(END));
+            }
         }),
     );
     let opening = Frames { run_id: &run.id, thread_id: &thread_id };
@@ -53,7 +56,7 @@ pub(crate) async fn stream(State(app): State<Arc<App>>, caller: Caller, mut body
     }
     tokio::spawn(engine::perform(Arc::clone(&app), Arc::clone(&run), Job { prompt: content, earlier, keep: true }));
 
-    let mut response = Response::new(Body::from_stream(Stream { queue, run, ended: false }));
+    let mut response = Response::new(Body::from_stream(Stream { queue, run }));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -129,26 +132,21 @@ fn completed(frames: &Frames<'_>, payload: &Value) -> Value {
     frames.frame("agent_completed", fields)
 }
 
+/// What ends the body; no frame is null.
+const END: Value = Value::Null;
+
 /// The body: each frame as soon as it is there. A client that leaves cancels the run.
 struct Stream {
     queue: UnboundedReceiver<Value>,
     run: Arc<Run>,
-    ended: bool,
 }
 
 impl futures_util::Stream for Stream {
     type Item = Result<Bytes, std::convert::Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        self.queue.poll_recv(context).map(|frame| {
-            // A lie may end the body early; no honest frame is null.
-            let frame = frame.filter(|frame| !frame.is_null())?;
-            self.ended = frame["type"] == "stream_end";
-            Some(Ok(Bytes::from(format!("data: {frame}\n\n"))))
-        })
+        let frame = self.queue.poll_recv(context).map(|frame| frame.filter(|frame| *frame != END));
+        frame.map(|frame| frame.map(|frame| Ok(Bytes::from(format!("data: {frame}\n\n")))))
     }
 }
 

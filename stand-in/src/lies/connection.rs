@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct Connection;
 
 const fn fault(name: &'static str, what: &'static str, kills: &'static [u16]) -> Fault {
-    Fault { name, what, kills }
+    Fault { name, what, kills, reports: None }
 }
 
 const FAULTS: &[Fault] = &[
@@ -49,6 +49,7 @@ const FAULTS: &[Fault] = &[
     fault("http-bad-token-is-anonymous", "routes with optional token treat a bad one as none", &[2]),
     fault("valid-token-refused", "every token: 'VALIDATION_FAILED', 1008", &[1, 2]),
     fault("refresh-changes-user", "refreshed token has another 'sub'", &[18]),
+    fault("refresh-gives-the-old-back", "a refresh answers with the refresh token that it was given", &[18]),
     fault("refresh-reusable", "a refresh token works twice", &[18]),
     fault("token-survives-logout", "access token accepted after logout", &[18]),
     fault("reconnect-loses-threads", "after reconnect the user's threads are gone", &[18]),
@@ -67,7 +68,7 @@ const FAULTS: &[Fault] = &[
 ];
 
 /// Somebody, when there is nobody to be taken for.
-const STRANGER: &str = "00000000-0000-4000-8000-000000000000";
+pub(super) const STRANGER: &str = "00000000-0000-4000-8000-000000000000";
 /// So begin the ids of users who were refused and stay on the socket; code and message follow.
 const REFUSED: &str = "refused|";
 /// The key that marks a frame for the writers of a user's connections; no client sees it.
@@ -111,6 +112,12 @@ impl Family for Connection {
                     let rights = texts(claims.get("permissions"));
                     answered.body[field] = app.tokens.mint(kind, STRANGER, email, &rights).into();
                 }
+            }
+            if lies.tells("refresh-gives-the-old-back")
+                && answered.body["refresh_token"].is_string()
+                && asked.is("POST", "/auth/refresh")
+            {
+                answered.body["refresh_token"] = asked.body["refresh_token"].clone();
             }
             let reconnected = || lies.memory().counts.contains_key(&format!("reconnected {}", asked.user_id));
             if lies.tells("reconnect-loses-threads") && asked.is("GET", "/api/threads") && reconnected() {
@@ -204,7 +211,7 @@ impl Family for Connection {
 /// What becomes of an upgrade.
 fn upgrade(app: &App, asked: &mut Asked) -> Option<Response> {
     let lies = &app.lies;
-    let token = bearer(asked).or_else(|| by_subprotocol(asked));
+    let token = presented(asked);
     if lies.tells("handshake-500") && token.as_ref().is_some_and(|token| is_good(app, token)) {
         return Some(StatusCode::INTERNAL_SERVER_ERROR.into_response());
     }
@@ -233,7 +240,12 @@ fn upgrade(app: &App, asked: &mut Asked) -> Option<Response> {
     None
 }
 
-fn bearer(asked: &Asked) -> Option<String> {
+/// The token of a request, by header or subprotocol.
+pub(super) fn presented(asked: &Asked) -> Option<String> {
+    bearer(asked).or_else(|| by_subprotocol(asked))
+}
+
+pub(super) fn bearer(asked: &Asked) -> Option<String> {
     let token = asked.headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?.trim();
     (!token.is_empty()).then(|| token.to_owned())
 }
@@ -243,7 +255,7 @@ fn offers(asked: &Asked) -> Vec<String> {
     offers.flat_map(|offers| offers.split(',')).map(|offer| offer.trim().to_owned()).collect()
 }
 
-fn by_subprotocol(asked: &Asked) -> Option<String> {
+pub(super) fn by_subprotocol(asked: &Asked) -> Option<String> {
     let token = offers(asked).iter().find_map(|offer| BASE64.decode(offer.strip_prefix("jwt.")?).ok())?;
     String::from_utf8(token).ok()
 }
@@ -282,7 +294,7 @@ fn algorithm(token: &str) -> String {
 }
 
 /// What a token claims, taken at its word.
-fn believed(token: &str) -> Claims {
+pub(super) fn believed(token: &str) -> Claims {
     let claims = unverified(token);
     let text = |name| claims.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let exp = claims.get("exp").and_then(Value::as_i64).unwrap_or_default();

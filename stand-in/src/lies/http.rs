@@ -17,7 +17,7 @@ use super::{Answered, Asked, FAMILIES};
 use crate::{app::App, token};
 
 /// More than any honest request or answer has.
-const BODY_LIMIT: usize = 4 * 1024 * 1024;
+pub(super) const BODY_LIMIT: usize = 4 * 1024 * 1024;
 
 pub(crate) async fn layer(State((app, service)): State<(Arc<App>, &'static str)>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
@@ -30,11 +30,13 @@ pub(crate) async fn layer(State((app, service)): State<(Arc<App>, &'static str)>
         user_id: token::unverified_subject(&parts.headers),
         headers: parts.headers.clone(),
         body: serde_json::from_slice(&sent).unwrap_or_default(),
+        bent: Vec::new(),
     };
     let before = asked.body.clone();
     for family in FAMILIES {
         if let Some(answer) = family.request(&app, &mut asked).await {
-            return marked(&app, &asked, answer);
+            let answer = if answer.extensions().get::<Foreign>().is_some() { answer } else { marked(&app, &asked, answer) };
+            return carried(&app, &asked, answer).await;
         }
     }
     let target = asked.query.as_ref().map_or_else(|| asked.path.clone(), |query| format!("{}?{query}", asked.path));
@@ -43,7 +45,19 @@ pub(crate) async fn layer(State((app, service)): State<(Arc<App>, &'static str)>
     let sent = if asked.body == before { sent } else { Bytes::from(asked.body.to_string()) };
     parts.headers.remove(header::CONTENT_LENGTH);
     let answer = next.run(Request::from_parts(parts, Body::from(sent))).await;
-    changed(&app, &asked, answer).await
+    let answer = changed(&app, &asked, answer).await;
+    carried(&app, &asked, answer).await
+}
+
+/// Marks an answer that does not come from the service: it goes out as it is.
+#[derive(Clone, Copy)]
+pub(super) struct Foreign;
+
+async fn carried(app: &App, asked: &Asked, mut answer: Response) -> Response {
+    for family in FAMILIES {
+        answer = family.carried(app, asked, answer).await;
+    }
+    answer
 }
 
 /// A lie that answers by itself is still the service's answer, so it bears the service's marks.
@@ -68,12 +82,16 @@ async fn changed(app: &App, asked: &Asked, answer: Response) -> Response {
     let known_size = body.size_hint().exact();
     let bytes = to_bytes(body, BODY_LIMIT).await.unwrap_or_default();
     let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-    let mut answered = Answered { status: parts.status, headers: parts.headers, body: json.clone() };
+    let mut answered = Answered { status: parts.status, headers: parts.headers, body: json.clone(), text: None };
     for family in FAMILIES {
         family.response(app, asked, &mut answered).await;
     }
     (parts.status, parts.headers) = (answered.status, answered.headers);
-    let bytes = if answered.body == json { bytes } else { Bytes::from(answered.body.to_string()) };
+    let bytes = match answered.text {
+        Some(text) => Bytes::from(text),
+        None if answered.body == json => bytes,
+        None => Bytes::from(answered.body.to_string()),
+    };
     if known_size.is_none_or(|size| size != bytes.len() as u64) {
         parts.headers.remove(header::CONTENT_LENGTH);
     }

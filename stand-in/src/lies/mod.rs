@@ -1,30 +1,41 @@
 //! The lies: named ways in which a service broke its promise, told on purpose.
 //!
 //! The honest service knows nothing of them. It has a few seams, each one line, through which whatever goes in or out passes
-//! [`Lies`]; without a fault they hand back what they were given. A fault is one name, in one of the families below.
+//! [`Lies`]; without a fault they hand back what they were given. A fault is one name, in one of the families below, or a
+//! bend: one place of the wire and what becomes of it there, in a small language (see `bend`).
 //!
 //! | seam | where | what a lie can do there |
 //! |---|---|---|
 //! | [`Family::request`] | outermost layer of API and auth service | answer by itself, or change the request: path, query, headers, body |
 //! | [`Family::response`] | the same | change status, headers or body of the answer (not of a stream) |
+//! | [`Family::carried`] | the same, when the answer is done | hold it up, or its body, streams and upgrades too |
 //! | [`Family::token`] | after verification | accept what was refused, or refuse what was accepted |
 //! | [`Family::incoming`] | a frame from a client | swallow it, change it, answer it, close |
 //! | [`Family::outgoing`] | a frame to one connection | drop, change, add, close |
+//! | [`Family::before_frame`] | before a frame is written to one connection | hold it up, and all that follow it there |
 //! | [`Family::left`] | after a connection | know that it has ended |
 //! | [`Family::published`] | an agent event on its way to its user | other users, other order, other content |
 //! | [`Family::streamed`] | a frame of a stream | drop, change, add, hold back; a null frame ends the body |
 //! | [`Family::before_run`] | before an agent works | delay it |
+//!
+//! What goes wrong below HTTP is not told here but done by the listener, its certificate and `line`; `transport` names it.
 
 mod agents;
+mod bend;
+mod bent;
+mod causes;
 mod connection;
+mod controls;
 mod http;
 mod streams;
 mod threads;
+mod transport;
 
 use std::{
     collections::{BTreeSet, HashMap},
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use axum::{
@@ -33,7 +44,10 @@ use axum::{
 };
 use futures_util::future::BoxFuture;
 use serde_json::Value;
+use tokio::time::{Instant, sleep_until};
 
+pub use self::bend::BENDS;
+use self::bend::Bend;
 pub(crate) use self::http::layer;
 use crate::{
     app::App,
@@ -47,24 +61,41 @@ pub struct Fault {
     pub name: &'static str,
     /// The same in a sentence.
     pub what: &'static str,
-    /// The checks that must fail.
+    /// The checks that must not pass.
     pub kills: &'static [u16],
+    /// The class that these checks must report (contract, section 6), where the fault lies before the service and says
+    /// little of it: a check may then also be unable to judge. Without one, they must find the service wrong.
+    pub reports: Option<&'static str>,
 }
 
-const FAMILIES: [&dyn Family; 4] = [&connection::Connection, &agents::Agents, &threads::Threads, &streams::Streams];
+/// The service's own lies first, then those of what lies between it and its clients.
+const FAMILIES: [&dyn Family; 8] = [
+    &connection::Connection,
+    &agents::Agents,
+    &threads::Threads,
+    &streams::Streams,
+    &causes::Causes,
+    &bent::Bent,
+    &transport::Transport,
+    &controls::Controls,
+];
 
 /// Every fault there is.
 pub fn faults() -> impl Iterator<Item = &'static Fault> {
     FAMILIES.into_iter().flat_map(Family::faults)
 }
 
-/// A name that is no fault.
+/// A name that is no fault, and why it is no bend either.
 #[derive(Clone, Debug)]
-pub struct UnknownFault(pub String);
+pub struct UnknownFault(pub String, pub String);
 
 impl fmt::Display for UnknownFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "there is no fault '{}'; `netra-stand-in faults` lists them", self.0)
+        write!(
+            f,
+            "there is no fault '{}' ({}); `netra-stand-in faults` lists the names, and how to bend one place of the wire",
+            self.0, self.1
+        )
     }
 }
 
@@ -72,7 +103,10 @@ impl fmt::Display for UnknownFault {
 #[derive(Default)]
 pub(crate) struct Lies {
     told: BTreeSet<&'static str>,
+    bends: Vec<Bend>,
+    restarted: bool,
     memory: Mutex<Memory>,
+    shuffle: controls::Shuffle,
 }
 
 /// What lies remember: counters and notes, by names of their own.
@@ -85,15 +119,21 @@ pub(crate) struct Memory {
 }
 
 impl Lies {
-    pub(crate) fn of(names: &[String]) -> Result<Self, UnknownFault> {
-        let known = |name: &String| faults().map(|fault| fault.name).find(|known| known == name);
-        let told = names.iter().map(|name| known(name).ok_or_else(|| UnknownFault(name.clone()))).collect::<Result<_, _>>()?;
-        Ok(Self { told, memory: Mutex::default() })
+    /// `restarted`: the service stands on data of an earlier start.
+    pub(crate) fn of(names: &[String], restarted: bool) -> Result<Self, UnknownFault> {
+        let mut lies = Self { restarted, ..Self::default() };
+        for name in names {
+            match faults().find(|fault| fault.name == name) {
+                Some(fault) => drop(lies.told.insert(fault.name)),
+                None => lies.bends.push(Bend::parse(name).map_err(|why| UnknownFault(name.clone(), why))?),
+            }
+        }
+        Ok(lies)
     }
 
     /// True if any lie is told: without one, the layer is not even there.
     pub(crate) fn any(&self) -> bool {
-        !self.told.is_empty()
+        !(self.told.is_empty() && self.bends.is_empty())
     }
 
     /// True if this lie is told.
@@ -136,6 +176,13 @@ impl Lies {
             .fold(start, |all, family| all.into_iter().flat_map(|said| family.outgoing(app, seat, said)).collect())
     }
 
+    /// Waits as long as a lie holds up the next frame to this connection, and so all that follow it.
+    pub(crate) async fn before_frame(&self, app: &App, seat: &Seat<'_>, said: &Said, since: Instant) {
+        for family in FAMILIES.iter().filter(|_| self.any()) {
+            family.before_frame(app, seat, said, since).await;
+        }
+    }
+
     /// A connection has ended, whoever ended it.
     pub(crate) fn left(&self, app: &App, seat: &Seat<'_>) {
         FAMILIES.iter().filter(|_| self.any()).for_each(|family| family.left(app, seat));
@@ -162,6 +209,23 @@ impl Lies {
             family.before_run(app, user_id, prompt).await;
         }
     }
+}
+
+/// Waits for the time alone.
+async fn pause(duration: Duration) {
+    sleep_until(Instant::now() + duration).await;
+}
+
+/// A number below `below` that looks random and is the same at each start: the `at`-th one of this sequence (`SplitMix64`).
+pub(crate) fn roll(sequence: u64, at: u64, below: u64) -> u64 {
+    const SEED: u64 = 0x6e65_7472_615f_6c69;
+    let mixed = |bits: u64| {
+        let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^ (bits >> 31)
+    };
+    let start = mixed(SEED.wrapping_add(sequence));
+    mixed(start.wrapping_add(at.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15))) % below.max(1)
 }
 
 /// One connection, as lies see it. `user_id` is empty for one that was refused.
@@ -199,12 +263,14 @@ pub(crate) struct Asked {
     pub(crate) body: Value,
     /// The `sub` of the token, unverified; empty without one.
     pub(crate) user_id: String,
+    /// The bends that this request meets.
+    bent: Vec<bent::Fit>,
 }
 
 impl Asked {
     /// True for this method on a path of this form; `*` stands for one segment.
     pub(crate) fn is(&self, method: &str, form: &str) -> bool {
-        let (mut path, mut form) = (self.path.trim_end_matches('/').split('/'), form.split('/'));
+        let (mut path, mut form) = (self.path.trim_end_matches('/').split('/'), form.trim_end_matches('/').split('/'));
         self.method == method
             && loop {
                 match (path.next(), form.next()) {
@@ -249,6 +315,8 @@ pub(crate) struct Answered {
     pub(crate) headers: HeaderMap,
     /// JSON of the body; null if it is none.
     pub(crate) body: Value,
+    /// What is said in place of the body.
+    text: Option<String>,
 }
 
 /// A family of lies. Each method does nothing unless one of its faults is told.
@@ -263,6 +331,10 @@ pub(crate) trait Family: Sync {
         Box::pin(async {})
     }
 
+    fn carried<'a>(&'a self, _app: &'a App, _asked: &'a Asked, answer: Response) -> BoxFuture<'a, Response> {
+        Box::pin(async { answer })
+    }
+
     fn token(&self, _lies: &Lies, _token: &str, _kind: Kind, honest: Result<Claims, Refused>) -> Result<Claims, Refused> {
         honest
     }
@@ -273,6 +345,10 @@ pub(crate) trait Family: Sync {
 
     fn outgoing(&self, _app: &App, _seat: &Seat<'_>, said: Said) -> Vec<Said> {
         vec![said]
+    }
+
+    fn before_frame<'a>(&'a self, _app: &'a App, _seat: &'a Seat<'_>, _said: &'a Said, _since: Instant) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
     }
 
     fn left(&self, _app: &App, _seat: &Seat<'_>) {}

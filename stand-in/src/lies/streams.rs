@@ -15,30 +15,34 @@ use crate::{agent::AGENTS, app::App};
 
 pub(super) struct Streams;
 
+const fn fault(name: &'static str, what: &'static str, kills: &'static [u16]) -> Fault {
+    Fault { name, what, kills, reports: None }
+}
+
 const FAULTS: &[Fault] = &[
-    Fault { name: "stream-buffered", what: "all chunks of a stream come at once, at its end", kills: &[20] },
-    Fault { name: "chunk-lost", what: "one chunk of a stream is missing", kills: &[20] },
-    Fault { name: "chunks-swapped", what: "two chunks of a stream change places", kills: &[20] },
-    Fault { name: "single-chunk", what: "the whole answer comes in one chunk", kills: &[20] },
-    Fault { name: "event-missing-started", what: "agent_started is never sent", kills: &[22] },
-    Fault { name: "event-missing-thinking", what: "agent_thinking is never sent", kills: &[22] },
-    Fault { name: "event-missing-tool-executing", what: "tool_executing is never sent", kills: &[22] },
-    Fault { name: "event-missing-tool-completed", what: "tool_completed is never sent", kills: &[22] },
-    Fault { name: "event-missing-completed", what: "agent_completed is never sent", kills: &[22] },
-    Fault { name: "event-completed-twice", what: "a run ends with two terminal events", kills: &[22] },
-    Fault { name: "event-after-terminal", what: "agent_thinking follows agent_completed", kills: &[22] },
-    Fault { name: "tool-pair-mismatch", what: "tool_completed names another tool than tool_executing", kills: &[22] },
-    Fault { name: "second-run-mute", what: "the second run of a connection shows no events", kills: &[22] },
-    Fault { name: "error-not-delivered", what: "a run that fails shows nothing", kills: &[22] },
-    Fault { name: "fallback-events", what: "the five events come with canned text", kills: &[22, 25] },
-    Fault { name: "slow-health", what: "GET /health takes three times its SLA", kills: &[23] },
-    Fault { name: "slow-welcome", what: "the welcome of a socket takes three times its SLA", kills: &[23] },
-    Fault { name: "slow-threads", what: "/api/threads takes three times its SLA", kills: &[23] },
-    Fault { name: "slow-tail", what: "each tenth answer of a route takes five times its SLA", kills: &[23] },
-    Fault { name: "answer-empty", what: "agent_completed has an empty result", kills: &[25] },
-    Fault { name: "answer-echoes-prompt", what: "the result of a run is its prompt", kills: &[25] },
-    Fault { name: "answer-not-in-history", what: "the answer never reaches the history of its thread", kills: &[25] },
-    Fault { name: "path-half-open", what: "all goes well until the thread is archived: 500", kills: &[25] },
+    fault("stream-buffered", "all chunks of a stream come at once, at its end", &[20]),
+    fault("chunk-lost", "one chunk of a stream is missing", &[20]),
+    fault("chunks-swapped", "two chunks of a stream change places", &[20]),
+    fault("single-chunk", "the whole answer comes in one chunk", &[20]),
+    fault("event-missing-started", "agent_started is never sent", &[22]),
+    fault("event-missing-thinking", "agent_thinking is never sent", &[22]),
+    fault("event-missing-tool-executing", "tool_executing is never sent", &[22]),
+    fault("event-missing-tool-completed", "tool_completed is never sent", &[22]),
+    fault("event-missing-completed", "agent_completed is never sent", &[22]),
+    fault("event-completed-twice", "a run ends with two terminal events", &[22]),
+    fault("event-after-terminal", "agent_thinking follows agent_completed", &[22]),
+    fault("tool-pair-mismatch", "tool_completed names another tool than tool_executing", &[22]),
+    fault("second-run-mute", "the second run of a connection shows no events", &[22]),
+    fault("error-not-delivered", "a run that fails shows nothing", &[22]),
+    fault("fallback-events", "the five events come with canned text", &[22, 25]),
+    fault("slow-health", "GET /health takes three times its SLA", &[23]),
+    fault("slow-welcome", "the welcome of a socket takes three times its SLA", &[23]),
+    fault("slow-threads", "/api/threads takes three times its SLA", &[23]),
+    fault("slow-tail", "each tenth answer of a route takes five times its SLA", &[23]),
+    fault("answer-empty", "agent_completed has an empty result", &[25]),
+    fault("answer-echoes-prompt", "the result of a run is its prompt", &[25]),
+    fault("answer-not-in-history", "the answer never reaches the history of its thread", &[25]),
+    fault("path-half-open", "all goes well until the thread is archived: 500", &[25]),
 ];
 
 /// The faults that keep back one kind of event.

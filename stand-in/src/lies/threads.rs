@@ -25,7 +25,7 @@ use crate::{
 pub(super) struct Threads;
 
 const fn fault(name: &'static str, what: &'static str, kills: &'static [u16]) -> Fault {
-    Fault { name, what, kills }
+    Fault { name, what, kills, reports: None }
 }
 
 const FAULTS: &[Fault] = &[

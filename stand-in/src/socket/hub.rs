@@ -7,7 +7,7 @@ use std::{
 
 use axum::extract::ws::Utf8Bytes;
 use serde_json::Value;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::{sync::mpsc::UnboundedSender, time::Instant};
 
 use crate::{
     app::App,
@@ -27,12 +27,20 @@ pub(crate) enum Outgoing {
 impl Outgoing {
     /// What lies make of it for this connection.
     pub(crate) fn told(self, app: &App, seat: &Seat<'_>) -> Vec<Self> {
-        let said = match self {
-            Self::Text(text) => Said::Frame(serde_json::from_str(&text).unwrap_or_default()),
-            Self::Close(code, reason) => Said::Close(code, reason),
+        app.lies.outgoing(app, seat, self.said()).into_iter().map(Self::from).collect()
+    }
+
+    /// Waits as long as lies hold it up.
+    pub(crate) async fn held_up(&self, app: &App, seat: &Seat<'_>, since: Instant) {
+        app.lies.before_frame(app, seat, &self.said(), since).await;
+    }
+
+    fn said(&self) -> Said {
+        match self {
+            Self::Text(text) => Said::Frame(serde_json::from_str(text).unwrap_or_default()),
+            Self::Close(code, reason) => Said::Close(*code, reason),
             Self::Cut => Said::Cut,
-        };
-        app.lies.outgoing(app, seat, said).into_iter().map(Self::from).collect()
+        }
     }
 }
 
@@ -52,8 +60,8 @@ impl From<Value> for Outgoing {
     }
 }
 
-/// The way to one connection.
-pub(crate) type Outbox = UnboundedSender<Outgoing>;
+/// The way to one connection; each frame with the time at which it set out.
+pub(crate) type Outbox = UnboundedSender<(Instant, Outgoing)>;
 
 /// The open connections of every user.
 #[derive(Clone, Default)]
@@ -85,7 +93,7 @@ impl Hub {
             let frame = Outgoing::from(frame);
             for member in connections {
                 // A connection that is just closing misses it.
-                drop(member.outbox.send(frame.clone()));
+                drop(member.outbox.send((Instant::now(), frame.clone())));
             }
         }
     }

@@ -1,10 +1,10 @@
 //! One open connection: welcome, heartbeat, frames in, frames out, close.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use futures_util::{
-    SinkExt as _, StreamExt as _,
+    FutureExt as _, SinkExt as _, StreamExt as _,
     stream::{SplitSink, SplitStream},
 };
 use tokio::{
@@ -86,6 +86,8 @@ impl Connection {
         loop {
             tokio::select! {
                 message = incoming.next() => match message {
+                    // Only lies close or cut without the reader.
+                    _ if self.outbox.is_closed() => return,
                     Some(Ok(Message::Text(text))) if text.len() > HARD_LIMIT_BYTES => return self.too_big(),
                     Some(Ok(Message::Binary(bytes))) if bytes.len() > HARD_LIMIT_BYTES => return self.too_big(),
                     Some(Ok(Message::Text(text))) if text.len() > MAX_MESSAGE_BYTES => self.too_large(text.len()),
@@ -97,7 +99,6 @@ impl Connection {
                     Some(Ok(Message::Close(_)) | Err(_)) | None => return,
                 },
                 _ = heartbeat.tick() => self.say(frames::ping()),
-                // Only lies close or cut without the reader.
                 () = self.outbox.closed(), if self.app.lies.any() => return,
                 () = stopping(&mut stop) => return self.say(Outgoing::Close(GOING_AWAY, "server is stopping")),
             }
@@ -141,22 +142,40 @@ fn opened(
 async fn write(
     app: Arc<App>,
     mut sink: SplitSink<WebSocket, Message>,
-    mut queue: UnboundedReceiver<Outgoing>,
+    mut queue: UnboundedReceiver<(Instant, Outgoing)>,
     user_id: String,
     connection_id: String,
 ) -> bool {
     let seat = Seat { user_id: &user_id, connection_id: &connection_id };
-    while let Some(outgoing) = queue.recv().await {
+    while let Some((since, outgoing)) = queue.recv().await {
         let all = if app.lies.any() { outgoing.told(&app, &seat) } else { vec![outgoing] };
         for outgoing in all {
+            if app.lies.any() {
+                let mut held_up = pin!(outgoing.held_up(&app, &seat, since));
+                if held_up.as_mut().now_or_never().is_none() {
+                    drop(sink.flush().await);
+                    held_up.await;
+                }
+            }
             let (message, last) = match outgoing {
                 Outgoing::Text(text) => (Message::Text(text), false),
                 Outgoing::Close(code, reason) => (Message::Close(Some(CloseFrame { code, reason: reason.into() })), true),
-                Outgoing::Cut => return true,
+                Outgoing::Cut => {
+                    drop(sink.flush().await);
+                    return true;
+                }
             };
-            if sink.send(message).await.is_err() || last {
+            if sink.feed(message).await.is_err() {
                 return false;
             }
+            if last {
+                drop(sink.flush().await);
+                return false;
+            }
+        }
+        // What is said in one moment leaves together.
+        if sink.flush().await.is_err() {
+            return false;
         }
     }
     false
@@ -171,5 +190,5 @@ async fn close(app: &App, incoming: &mut SplitStream<WebSocket>) {
 
 fn say(outbox: &Outbox, frame: impl Into<Outgoing>) {
     // A connection whose writer is gone is closing; its reader notices by itself.
-    drop(outbox.send(frame.into()));
+    drop(outbox.send((Instant::now(), frame.into())));
 }
