@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use netra_critical::config::is_loopback;
 use netra_critical::{Area, Check, Is, Outcome, Staging, poll};
 use rstest::rstest;
 
@@ -36,11 +35,11 @@ async fn test_001_websocket_connection_real(staging: Staging) -> Outcome {
 
             let alice = cx.user("alice").await?;
             let socket = cx.socket(&alice).await?;
-            let secure = cx.target().ws.scheme() == "wss";
-            socket.must("a remote target is reached over TLS").that(
-                secure || is_loopback(&cx.target().ws),
-                "wss, or a loopback address",
-                &cx.target().ws,
+            let dialled = cx.recorder().exchanges(&[socket.exchange()]).pop().and_then(|it| it.tls);
+            socket.must("the socket is reached over TLS where the API is").that(
+                dialled.is_some() || cx.target().api.scheme() == "http",
+                "TLS from the first byte of the handshake",
+                format!("{} without TLS", cx.target().ws),
             )?;
             socket.must("the welcome has every field of the contract").fields(
                 socket.welcome(),

@@ -57,8 +57,8 @@ async fn test_002_websocket_authentication_real(staging: Staging) -> Outcome {
 
             // Each bad token differs from the control in just one thing.
             let secret = cx.signing_secret()?;
-            let probes =
-                stream::iter(bad_tokens(&alice.user_id, &alice.email, secret)).map(|bad| async move { probe(cx, &bad).await });
+            let probes = stream::iter(bad_tokens(&alice.user_id, &alice.email, &cx.settings().mint, secret))
+                .map(|bad| async move { probe(cx, &bad).await });
             let looks: Vec<_> = probes.buffered(AT_ONCE).try_collect().await?;
             for code in ["INVALID_FORMAT", "VALIDATION_FAILED"] {
                 let same: Vec<_> = looks.iter().filter(|(kind, _)| *kind == code).map(|(_, look)| without_numbers(look)).collect();
@@ -84,7 +84,8 @@ async fn test_002_websocket_authentication_real(staging: Staging) -> Outcome {
 /// The control: a token with every claim in order, signed with the shared secret. Without it, each refusal below could have
 /// another reason than the one named.
 async fn control(cx: &Cx, user_id: &str, email: &str) -> Held {
-    let token = Claims::access(user_id, email).sign(cx.signing_secret()?);
+    let mint = &cx.settings().mint;
+    let token = Claims::access(user_id, email).as_minted(mint).sign_minted(mint, cx.signing_secret()?);
     netra_critical::secret::remember(&token);
     let reply = cx.api(Credential::good(&format!("{user_id}, minted"), &token)).get(ROUTES[0]).send().await?;
     reply.must("a minted token with every claim in order is accepted over HTTP").status(200)?;

@@ -66,6 +66,8 @@ async fn test_008_agent_streaming_capabilities_real(staging: Staging) -> Outcome
             let answer = stream.of_kind("response_complete").find_map(|event| event.data["message"].as_str()).unwrap_or_default();
             let same = if chunks == answer { Ok(()) } else { Err(difference(answer, &chunks)) };
             stream.must("the chunks together are the final message").hold(same)?;
+            let result = stream.of_kind("agent_completed").find_map(|event| event.data["result"].as_str()).unwrap_or(answer);
+            stream.must("the result is the final message").equal(result, answer)?;
             stream.must("the answer is the agent's own work").hold(is_real(answer, question))?;
             let took = stream.of_kind("agent_completed").find_map(|event| event.data["duration_ms"].as_f64()).unwrap_or(-1.0);
             let wall = ms(stream.elapsed);

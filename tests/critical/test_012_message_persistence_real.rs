@@ -138,7 +138,8 @@ async fn survives_a_restart(cx: &Cx, texts: &[String]) -> Held {
     let folder = tempfile::tempdir().map_err(|error| Trouble::suite(error.to_string(), "make the temporary folder writable"))?;
     let secret = || format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
     // The same secrets for both, so that the user's token outlives the first.
-    let options = LaunchOptions { db: Some(folder.path().join("restart.sqlite")), secrets: Some((secret(), secret())) };
+    let options =
+        LaunchOptions { db: Some(folder.path().join("restart.sqlite")), secrets: Some((secret(), secret())), fault: None };
     let Some(first) = cx.private_server(options.clone())? else {
         cx.note("not tried: whether messages survive a restart of the server, which only the embedded stand-in allows");
         return Ok(());

@@ -50,7 +50,13 @@ async fn test_014_thread_switching_real(staging: Staging) -> Outcome {
                 .fields(&json!(after), &[("", Is::Exactly(json!(before)))])?;
 
             let shared: Vec<_> = kept.iter().filter(|one| after.iter().any(|other| other["id"] == one["id"])).collect();
-            cx.must("no stored message is in two threads").that(shared.is_empty(), "no id in both histories", json!(shared))
+            cx.must("no stored message is in two threads").that(shared.is_empty(), "no id in both histories", json!(shared))?;
+
+            let all = events(&socket.quiet(0).await?);
+            let stray = all.iter().find(|event| !threads.contains(&event.thread_id.as_str())).map(|event| event.frame.to_string());
+            socket.must("no event is of another thread").that(stray.is_none(), json!(threads), stray.unwrap_or_default())?;
+            let runs = threads.map(|thread| Run::of_thread(&all, thread).len());
+            socket.must("each message has one run, in its own thread").equal(&runs, &[2, 1])
         })
         .await
 }

@@ -1,11 +1,13 @@
 //! 015: the past can be read, page by page: complete, in order, with the right totals, within the promised limits.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use netra_critical::history::{not_decreasing, pages_tile, same_sequence};
 use netra_critical::http::Caller;
 use netra_critical::identity::Identity;
 use netra_critical::reply::Reply;
+use netra_critical::time::{moment, now};
 use netra_critical::{Area, Check, Cx, Held, Is, Outcome, Staging};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -23,6 +25,8 @@ pub(crate) static CHECK: Check = Check {
 
 /// Does not divide the number of messages, so that the last page is a short one.
 const PAGE: usize = 7;
+/// The clocks of service and suite may differ by this much.
+const CLOCK_SKEW_S: f64 = 300.0;
 /// The largest `limit` of the contract.
 const LARGEST: usize = 100;
 
@@ -88,10 +92,22 @@ async fn conversation(cx: &Cx, alice: &Arc<Identity>, thread: &str) -> Held {
     whole
         .must("a history has the question as it was asked")
         .fields(&[("/messages/0/content/0/text/value", Is::exactly(question))])?;
+    let times = messages.iter().filter_map(|message| moment(&message["created_at"]));
+    let strange: Vec<_> = times.filter(|time| (time - now()).abs() > CLOCK_SKEW_S).collect();
+    whole.must("every message of a history bears the time of its making").that(
+        strange.is_empty(),
+        format!("times within {CLOCK_SKEW_S} s of now"),
+        format!("{strange:?}"),
+    )?;
     let times = messages.iter().map(|message| &message["created_at"]);
     whole.must("times do not decrease in a history").hold(not_decreasing(times))?;
 
     let ids = ids_of(&messages);
+    let different: BTreeSet<_> = ids.iter().collect();
+    whole.must("every message of a history has an id of its own").equal(&different.len(), &ids.len())?;
+    whole
+        .must("a history says whose it is, and how long")
+        .fields(&[("/total", Is::exactly(ids.len())), ("/thread_id", Is::exactly(thread))])?;
     let says = |limit: usize, offset: usize| {
         vec![
             ("total", Is::exactly(ids.len())),
@@ -141,6 +157,14 @@ async fn pages(
             let messages = page.0.must(format!("a page of {what} can be read")).list_at("/messages")?;
             let obeyed = page.0.must(format!("a page of {what} obeys its limit"));
             obeyed.that(messages.len() <= limit, format!("at most {limit} messages"), messages.len())?;
+            // A page that starts at the wrong place is judged below, where all pages are put together.
+            let other = |message: &&Value| listed.iter().any(|whole| whole["id"] == message["id"] && whole != *message);
+            let other = messages.iter().find(other).map(Value::to_string);
+            page.0.must(format!("a page of {what} shows messages as the whole list does")).that(
+                other.is_none(),
+                "the same message",
+                other.unwrap_or_default(),
+            )?;
             pass.push(ids_of(&messages));
             replies.push(page);
         }

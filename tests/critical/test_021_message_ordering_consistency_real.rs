@@ -3,6 +3,7 @@
 use netra_critical::event::{Run, events};
 use netra_critical::expect::Trouble;
 use netra_critical::history::{not_decreasing, same_sequence};
+use netra_critical::ws::Arrived;
 use netra_critical::{Area, Check, Mismatch, Outcome, Staging};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -49,8 +50,10 @@ async fn test_021_message_ordering_consistency_real(staging: Staging) -> Outcome
             let sent_to = |thread: usize| burst.iter().filter(move |(_, to, _)| *to == thread);
             // Waited for here and looked at below: a message that was lost shows itself first in what is missing.
             let wanted = format!("{count} runs that have ended, as many in each thread as messages");
+            // So many runs share one connection, and maybe one worker: the deadline of a run starts again with each event.
+            let event = |frame: &Arrived| !events(std::slice::from_ref(frame)).is_empty();
             let ended = socket
-                .gather("every message of the burst gets a run that ends", cx.run_deadline(), &wanted, |frames| {
+                .gather_while("every message of the burst gets a run that ends", cx.run_deadline(), &wanted, event, |frames| {
                     let all = events(frames);
                     let ended = |thread: usize| {
                         Run::of_thread(&all, &threads[thread]).iter().filter(|run| run.terminal().is_some()).count()

@@ -59,7 +59,16 @@ async fn test_022_critical_event_delivery_real(staging: Staging) -> Outcome {
                 let run = Run::pick(&all, &event.run_id);
                 socket.must("a failing run ends once, and nothing follows").hold(run.ends_once())?;
                 socket.must("a failing run stays in its thread").hold(run.stays_in(&thread))?;
+                socket.must("a failing run's events have their fields").hold(run.is_complete())?;
+                name_nobody_else(&socket, "a failing run", &run, &alice.user_id)?;
             }
+            let runs: Vec<_> = Run::of_thread(&all, &thread).into_iter().map(|run| run.id).collect();
+            let asked = if Event::of(&failed).is_some() { 3 } else { 2 };
+            socket.must("no run is heard of but those asked for").that(
+                runs.len() == asked,
+                format!("{asked} runs"),
+                format!("{runs:?}"),
+            )?;
             let stray = all.iter().find(|event| event.thread_id != thread).map(|event| event.frame.to_string());
             socket.must("no event of anybody else reaches the socket").that(
                 stray.is_none(),
@@ -82,8 +91,8 @@ async fn follow(cx: &Cx, socket: &Socket, which: &str, thread: &str, prompt: &st
         })
         .await?;
     socket.must(format!("{which}: it completes and does not fail")).that(
-        end.kind == "agent_completed",
-        "agent_completed",
+        end.kind == "agent_completed" && end.payload["status"] == "completed",
+        "agent_completed with the status completed",
         &end.frame,
     )?;
     Ok(end.run_id)
@@ -104,6 +113,10 @@ fn judge(socket: &Socket, which: &str, run: &Run, thread: &str, user_id: &str) -
     socket.must(format!("{which}: the events come in the order of the contract")).hold(run.keeps_order())?;
     socket.must(format!("{which}: every event has its fields")).hold(run.is_complete())?;
     socket.must(format!("{which}: every event names its thread")).hold(run.stays_in(thread))?;
+    name_nobody_else(socket, which, run, user_id)
+}
+
+fn name_nobody_else(socket: &Socket, which: &str, run: &Run, user_id: &str) -> Held {
     let named = run.events.iter().flat_map(|event| [&event.frame["user_id"], &event.payload["user_id"]]);
     let foreign: Vec<_> = named.filter_map(|named| named.as_str()).filter(|named| *named != user_id).collect();
     socket.must(format!("{which}: no event names another user")).that(foreign.is_empty(), user_id, format!("{foreign:?}"))

@@ -9,7 +9,7 @@ use netra_critical::expect::Trouble;
 use netra_critical::history::{Witness, each_has_its_own_word, median, no_word_crosses};
 use netra_critical::identity::Identity;
 use netra_critical::ws::{Arrived, Socket};
-use netra_critical::{Area, Check, Class, Cx, Held, Outcome, Staging};
+use netra_critical::{Area, Check, Class, Cx, Held, Mismatch, Outcome, Staging};
 use rstest::rstest;
 
 use crate::staging;
@@ -61,10 +61,12 @@ async fn test_024_concurrent_user_isolation_real(staging: Staging) -> Outcome {
                 .hold(no_word_crosses(&witnesses))?;
             let mut answered = Vec::new();
             let sockets: Vec<_> = turns.iter().map(|turn| turn.seat.socket.exchange()).collect();
-            for Turn { seat, run, ended_at, .. } in turns {
+            for Turn { seat, run, ended_at, seen } in turns {
                 let run = run?;
                 let end = run.terminal().map(|event| event.kind.clone()).unwrap_or_default();
                 seat.socket.must("every user's run completes").equal(end.as_str(), "agent_completed")?;
+                seat.socket.must("every user's run shows all of its events, in order").hold(whole(&run))?;
+                seat.socket.must("every user hears of the own thread alone").hold(of_thread_alone(&seen, &seat.thread))?;
                 seat.socket.must("every user's answer is real work").hold(is_real(run.answer(), &seat.prompt))?;
                 answered.push(Answered { run, trip: seat.trip, asked_at: seat.asked_at, ended_at });
             }
@@ -119,20 +121,36 @@ struct Turn {
     /// Looked at only after all users' frames have been judged together.
     run: Held<Run>,
     ended_at: Instant,
-    seen: Vec<String>,
+    seen: Vec<Arrived>,
 }
 
 impl Turn {
     async fn listen(mut self) -> Held<Self> {
-        let frames = self.seat.socket.quiet(0).await?;
-        self.seen = frames.into_iter().map(|frame| frame.data.to_string()).collect();
+        self.seen = self.seat.socket.quiet(0).await?;
         Ok(self)
     }
 
     fn witness(&self) -> Witness {
         let answer = self.run.as_ref().map(|run| run.answer().to_owned()).unwrap_or_default();
-        Witness { user: self.seat.user.label.clone(), word: self.seat.word.clone(), answer, seen: self.seen.clone() }
+        let seen = self.seen.iter().map(|frame| frame.data.to_string()).collect();
+        Witness { user: self.seat.user.label.clone(), word: self.seat.word.clone(), answer, seen }
     }
+}
+
+/// Rule: load takes nothing away from a run.
+fn whole(run: &Run) -> Result<(), Mismatch> {
+    run.starts_once()?;
+    run.thinks()?;
+    run.tools_pair()?;
+    run.keeps_order()?;
+    run.ends_once()
+}
+
+/// Rule: whatever names a thread names this one.
+fn of_thread_alone(seen: &[Arrived], thread: &str) -> Result<(), Mismatch> {
+    let all = events(seen);
+    let stray = all.iter().find(|event| event.thread_id != thread);
+    stray.map_or(Ok(()), |event| Err(Mismatch::new(format!("events of thread {thread:?}"), &event.frame)))
 }
 
 /// A run that completed, and when.

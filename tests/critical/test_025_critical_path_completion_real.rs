@@ -64,10 +64,10 @@ async fn test_025_critical_path_completion_real(staging: Staging) -> Outcome {
             socket.must("the second answer is real work").hold(is_real(follow_up, &prompts.follow_up))?;
             socket.must("the second answer is another one").hold(all_differ([answer, follow_up]))?;
             let history = conversation(cx, &elsewhere, &thread, 4).await?;
-            let wanted = [prompts.question.as_str(), answer, &prompts.follow_up, follow_up];
-            history
-                .must("the thread holds both questions and both answers in order")
-                .hold(same_sequence(&wanted, &said(&history, "")))?;
+            let asked = [prompts.question.as_str(), &prompts.follow_up];
+            let wanted = [asked[0], answer, asked[1], follow_up];
+            let held = same_sequence(&wanted, &said(&history, "")).and_then(|()| same_sequence(&asked, &said(&history, "user")));
+            history.must("the thread holds both questions and both answers in order").hold(held)?;
 
             let archived = api.delete(format!("/api/threads/{thread}")).send().await?;
             archived.must("the thread can be archived").status_and_json(&[200], &[("/message", Is::Text)])?;
@@ -91,15 +91,15 @@ async fn test_025_critical_path_completion_real(staging: Staging) -> Outcome {
         .await
 }
 
-/// Rule: a run shows each of the five events.
+/// Rule: a run shows each of the five events, in order, and ends once.
 fn shows_all_five(run: &Run) -> Result<(), Mismatch> {
     let kinds = run.kinds();
     let missing: Vec<_> = FIVE.into_iter().filter(|kind| !kinds.contains(kind)).collect();
-    if missing.is_empty() {
-        Ok(())
-    } else {
-        Err(Mismatch::new(FIVE.join(", "), format!("without {}: {kinds:?}", missing.join(", "))))
+    if !missing.is_empty() {
+        return Err(Mismatch::new(FIVE.join(", "), format!("without {}: {kinds:?}", missing.join(", "))));
     }
+    run.keeps_order()?;
+    run.ends_once()
 }
 
 /// The thread's history, once this many messages stand in it: an answer may reach the store a moment after its event.
