@@ -132,19 +132,17 @@ impl Check {
         let end = self.body(&cx, &suite, body).await;
         cx.recorder().enter(Phase::Cleanup);
         let left_behind = cx.clean_up(CLEANUP_DEADLINE).await;
-        let (mut evidence, stop) = self.judge(&cx, &suite, end);
-        if let Some(Stop::Failed(failure)) = stop {
+        let took = ms(started.elapsed());
+        let mut evidence = self.judge(&cx, &suite, end);
+        evidence.started_at = started_at;
+        if evidence.verdict != Verdict::Passed {
             cx.recorder().enter(Phase::Diagnosis);
-            let (class, because) = diagnose::classify(&cx, &failure).await;
-            evidence.class = Some(class);
-            evidence.class_because = Some(because);
-            evidence.failure = Some(*failure);
+            diagnose::run::diagnose(&cx, &mut evidence).await;
         }
         let snapshot = cx.recorder().take();
         evidence.exchanges = snapshot.exchanges;
         evidence.notes = snapshot.notes;
-        evidence.started_at = started_at;
-        evidence.duration_ms = ms(started.elapsed());
+        evidence.duration_ms = took;
         evidence.queued_ms = ms(queued);
         evidence.left_behind = left_behind;
         if let Err(error) = suite.folder.write(&evidence) {
@@ -154,7 +152,11 @@ impl Check {
                 "free some space or make the folder writable, or set CRITICAL_OUT_DIR: a check without evidence is no pass";
             evidence.trouble = Some(Trouble { what: error, remedy: remedy.to_owned(), class: Class::Suite, about: Vec::new() });
         }
-        if evidence.verdict == Verdict::Passed { Ok(()) } else { Err(NotPassed(report::story(&evidence, &suite))) }
+        if evidence.verdict == Verdict::Passed {
+            Ok(())
+        } else {
+            Err(NotPassed(report::story(&evidence, &report::Around::of(&suite, &evidence))))
+        }
     }
 
     async fn body(&self, cx: &Cx, suite: &Suite, body: impl AsyncFnOnce(&Cx) -> Held) -> End {
@@ -200,6 +202,7 @@ impl Check {
             verdict: Verdict::Passed,
             class: None,
             class_because: None,
+            diagnosis: None,
             failure: None,
             trouble: None,
             waiting_for: Vec::new(),
@@ -216,7 +219,7 @@ impl Check {
     }
 
     /// From the end of the body to a verdict. A pass needs an expectation, and bytes both ways.
-    fn judge(&self, cx: &Cx, suite: &Suite, end: End) -> (Evidence, Option<Stop>) {
+    fn judge(&self, cx: &Cx, suite: &Suite, end: End) -> Evidence {
         let (bytes_sent, bytes_received) = cx.recorder().traffic();
         let mut evidence = self.blank(&suite.folder.run_id, &suite.target.name);
         evidence.expectations = cx.recorder().judged();
@@ -230,6 +233,14 @@ impl Check {
         match end {
             End::Panicked(text) => trouble(format!("the check panicked: {text}"), defect, Class::Suite),
             End::TimedOut(waits) => {
+                // Whatever waits for the wire has a deadline of its own.
+                let (class, because) = if waits.is_empty() {
+                    (Class::Suite, "the check waits for nothing that the suite knows of")
+                } else {
+                    (Class::Sla, "no step has passed its own deadline; all of them together took longer than a check may")
+                };
+                evidence.class = Some(class);
+                evidence.class_because = Some(because.to_owned());
                 evidence.verdict = Verdict::TimedOut;
                 evidence.waiting_for = waits;
             }
@@ -238,9 +249,9 @@ impl Check {
                 evidence.class = Some(it.class);
                 evidence.trouble = Some(*it);
             }
-            End::Ended(Err(failed)) => {
+            End::Ended(Err(Stop::Failed(failure))) => {
                 evidence.verdict = Verdict::Failed;
-                return (evidence, Some(failed));
+                evidence.failure = Some(*failure);
             }
             End::Ended(Ok(())) if evidence.expectations.is_empty() => {
                 trouble("the check ended without a single expectation".to_owned(), defect, Class::Suite);
@@ -261,15 +272,15 @@ impl Check {
                         about: broken.about.clone(),
                     };
                     evidence.verdict = Verdict::Failed;
-                    return (evidence, Some(Stop::Failed(Box::new(failure))));
+                    evidence.failure = Some(failure);
                 }
             }
         }
-        (evidence, None)
+        evidence
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
     crate::secret::redact(&text.unwrap_or_else(|| "without a text".to_owned()))
 }

@@ -23,8 +23,8 @@ use url::Url;
 use crate::config::{Deadlines, Target};
 use crate::exchange::{BODY_KEPT_CHARS, Kind, Recorder, Timing, Tls, keep, ms};
 use crate::expect::{Class, Expect, Failure, Held, Mismatch, Stop, Trouble};
-use crate::http::{traceparent, unreachable_target};
-use crate::net::{Watch, causes};
+use crate::http::traceparent;
+use crate::net::{Watch, causes, unreachable_target};
 use crate::refusal::Refusal;
 use crate::secret::redact;
 use crate::wire::{Transport, Wire};
@@ -279,7 +279,7 @@ fn build(url: &Url, headers: &[(String, String)], request_id: String) -> Held<Re
 type Connected = (Wire, Timing, Option<std::net::SocketAddr>, Option<Tls>);
 
 /// DNS, TCP, TLS, each timed; the error names the step.
-async fn connect(url: Url, tls: Arc<ClientConfig>) -> Result<Connected, String> {
+pub(crate) async fn connect(url: Url, tls: Arc<ClientConfig>) -> Result<Connected, String> {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = url.port_or_known_default().unwrap_or(443);
     let mut timing = Timing::default();
@@ -304,7 +304,8 @@ async fn connect(url: Url, tls: Arc<ClientConfig>) -> Result<Connected, String> 
     let started = Instant::now();
     let watch = Watch::default();
     let stream = watch.over(TlsConnector::from(tls).connect(name, tcp)).await;
-    let stream = stream.map_err(|error| format!("TLS handshake with {host}:{port} failed: {error}"))?;
+    let stream =
+        stream.map_err(|error| format!("TLS handshake with {host}:{port} failed: {error}{}", watch.refused_certificate()))?;
     timing.tls_ms = Some(ms(started.elapsed()));
     let agreed = watch.read(started, &mut Timing::default());
     Ok((Wire::new(Transport::Tls(Box::new(stream))), timing, peer, agreed))

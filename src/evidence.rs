@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::{Area, Check, Verdict};
 use crate::config::{ConfigError, Places, Target};
+use crate::diagnose::Diagnosis;
 use crate::exchange::{Exchange, Judged};
 use crate::expect::{Class, Failure, Trouble};
 use crate::poll;
@@ -50,6 +51,9 @@ pub struct Evidence {
     pub class: Option<Class>,
     /// Why this class.
     pub class_because: Option<String>,
+    /// What was found out about the cause.
+    #[serde(default)]
+    pub diagnosis: Option<Diagnosis>,
     /// The broken expectation, for *failed*.
     pub failure: Option<Failure>,
     /// What kept the suite from judging, for *errored*.
@@ -91,6 +95,28 @@ pub struct Ledger {
     pub totals: BTreeMap<Verdict, usize>,
     /// One entry a check, all of them, in order.
     pub checks: Vec<Entry>,
+    /// Failures with one cause, the largest group first.
+    #[serde(default)]
+    pub causes: Vec<Group>,
+}
+
+/// Checks that failed for one cause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Name of the cause.
+    pub cause: String,
+    /// Numbers of the checks.
+    pub checks: Vec<u16>,
+}
+
+impl Group {
+    /// As in `14 checks, one cause (secret): 001, 002, …`.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let checks: Vec<_> = self.checks.iter().map(|id| format!("{id:03}")).collect();
+        let many = if checks.len() == 1 { "1 check".to_owned() } else { format!("{} checks, one cause", checks.len()) };
+        format!("{many} ({}): {}", self.cause, checks.join(", "))
+    }
 }
 
 /// One line of the ledger.
@@ -112,6 +138,9 @@ pub struct Entry {
     pub class: Option<Class>,
     /// One line about what is wrong.
     pub summary: Option<String>,
+    /// Name of the cause, where one was found.
+    #[serde(default)]
+    pub cause: Option<String>,
     /// Size and time of the evidence file that this entry was read from: while they stay, it need not be read again.
     pub stamp: Option<String>,
 }
@@ -195,9 +224,14 @@ impl RunFolder {
     fn fold(&self) -> io::Result<()> {
         let lock = File::create(self.path.join(".ledger.lock"))?;
         lock.lock()?;
-        let before = fs::read(self.path.join("results.json")).ok().and_then(|text| serde_json::from_slice::<Ledger>(&text).ok());
-        let ledger = self.ledger_since(before.as_ref());
+        let ledger = self.ledger_since(self.written().as_ref());
         write_whole(&self.path.join("results.json"), &ledger)
+    }
+
+    /// The ledger as it was written last.
+    #[must_use]
+    pub fn written(&self) -> Option<Ledger> {
+        serde_json::from_slice(&fs::read(self.path.join("results.json")).ok()?).ok()
     }
 
     /// The ledger as the evidence files have it now.
@@ -213,7 +247,16 @@ impl RunFolder {
         for check in &checks {
             *totals.entry(check.verdict).or_default() += 1;
         }
-        Ledger { schema: SCHEMA, run_id: self.run_id.clone(), target: self.target.clone(), updated_at: now_iso(), totals, checks }
+        let causes = grouped(&checks);
+        Ledger {
+            schema: SCHEMA,
+            run_id: self.run_id.clone(),
+            target: self.target.clone(),
+            updated_at: now_iso(),
+            totals,
+            checks,
+            causes,
+        }
     }
 
     fn entry(&self, blank: &Entry, known: Option<&Entry>) -> Entry {
@@ -229,6 +272,7 @@ impl RunFolder {
                 verdict: it.verdict,
                 duration_ms: Some(it.duration_ms),
                 class: it.class,
+                cause: it.diagnosis.and_then(|found| found.causes.into_iter().next()).map(|cause| cause.name),
                 summary: it
                     .failure
                     .map(|failure| format!("{}: wanted {}, got {}", failure.expectation, failure.wanted, failure.got))
@@ -273,6 +317,7 @@ impl RunFolder {
 struct Summary {
     verdict: Verdict,
     class: Option<Class>,
+    diagnosis: Option<Diagnosis>,
     failure: Option<Failure>,
     trouble: Option<Trouble>,
     waiting_for: Vec<String>,
@@ -290,9 +335,22 @@ impl Entry {
             duration_ms: None,
             class: None,
             summary: None,
+            cause: None,
             stamp: None,
         }
     }
+}
+
+fn grouped(checks: &[Entry]) -> Vec<Group> {
+    let mut all: BTreeMap<&str, Vec<u16>> = BTreeMap::new();
+    for check in checks {
+        if let Some(cause) = &check.cause {
+            all.entry(cause).or_default().push(check.id);
+        }
+    }
+    let mut all: Vec<_> = all.into_iter().map(|(cause, checks)| Group { cause: cause.to_owned(), checks }).collect();
+    all.sort_by_key(|group| std::cmp::Reverse(group.checks.len()));
+    all
 }
 
 fn stamp(path: &Path) -> Option<String> {

@@ -275,6 +275,18 @@ impl Recorder {
         self.state().exchanges.iter().filter(|exchange| ids.contains(&exchange.id)).cloned().collect()
     }
 
+    /// The number of the newest exchange; 0 before the first.
+    #[must_use]
+    pub fn last_id(&self) -> u32 {
+        self.state().exchanges.last().map_or(0, |exchange| exchange.id)
+    }
+
+    /// A copy of all exchanges so far.
+    #[must_use]
+    pub fn all(&self) -> Vec<Exchange> {
+        self.state().exchanges.clone()
+    }
+
     /// The expectations judged so far.
     #[must_use]
     pub fn judged(&self) -> Vec<Judged> {

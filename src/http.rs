@@ -9,19 +9,23 @@ use std::time::{Duration, Instant};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
+use tokio::sync::mpsc;
 use url::Url;
 
 use crate::config::{Deadlines, Target};
 use crate::exchange::{BODY_KEPT_CHARS, Kind, Recorder, Timing, keep, ms};
 use crate::expect::{Class, Failure, Held, Stop, Trouble};
 use crate::identity::Credential;
-use crate::net::{Watch, causes};
+use crate::net::{Watch, causes, unreachable_target};
 use crate::reply::Reply;
 use crate::secret::redact;
+use crate::sse::forward;
 use crate::{io, poll};
 
 /// Response bodies are read up to this size; more is a failure, not a memory problem.
 pub const BODY_LIMIT_BYTES: usize = 8 * 1024 * 1024;
+/// An answer whose last bytes came so short a time before its deadline was still coming.
+const STILL_COMING: Duration = Duration::from_secs(1);
 
 /// Someone who asks one of the target's two HTTP services.
 #[derive(Clone, Debug)]
@@ -124,18 +128,8 @@ impl Request {
     pub fn send(self) -> impl Future<Output = Held<Reply>> {
         let at = Location::caller();
         async move {
-            let (mut sent, response) = self.open(at, Kind::Http).await?;
-            let waiting = sent.recorder.waiting(format!("the rest of the body of {}", sent.what));
-            let read = poll::within(sent.left(), io::run(read_all(response, BODY_LIMIT_BYTES))).await;
-            drop(waiting);
-            match read {
-                Some(Ok(body)) => Ok(sent.finish(body)),
-                Some(Err((partial, error))) => {
-                    sent.keep_body(&partial);
-                    Err(sent.broken("its whole body", &format!("{error} after {} bytes of the body", partial.len())))
-                }
-                None => Err(sent.broken("its whole body", "the deadline passed while the body was still coming")),
-            }
+            let (sent, response) = self.open(at, Kind::Http).await?;
+            sent.whole(response).await
         }
     }
 
@@ -204,7 +198,8 @@ impl Request {
             reply: None,
             target: Arc::clone(&caller.target),
         };
-        sent.dispatch(caller.client, request).await
+        // Boxed, since some requests at once would make a future of many kilobytes.
+        Box::pin(sent.dispatch(caller.client, request)).await
     }
 }
 
@@ -228,6 +223,8 @@ impl Sent {
         let watch = Watch::default();
         let waiting = self.recorder.waiting(format!("the response to {}", self.what));
         let watched = watch.clone();
+        let port = request.url().port_or_known_default().unwrap_or_default();
+        let to = format!("{}:{port}", request.url().host_str().unwrap_or_default());
         tracing::debug!(exchange = self.id, "> {}", self.what);
         let exchange = io::run(async move { watched.over(client.execute(request)).await });
         let outcome = poll::within(self.deadline, exchange).await;
@@ -244,7 +241,7 @@ impl Sent {
             Some(Err(error)) => {
                 let text = causes(&error);
                 if error.is_connect() || error.is_timeout() {
-                    return Err(self.unreachable(&format!("{} failed: {text}", watch.step())));
+                    return Err(self.unreachable(&format!("{} {to} failed: {text}", watch.step())));
                 }
                 self.count_sent();
                 return Err(self.broken("a response", &text));
@@ -252,7 +249,9 @@ impl Sent {
             None => {
                 self.count_sent();
                 let ms = self.deadline.as_millis();
-                return Err(self.broken(&format!("a response within {ms} ms"), "no byte of a response until the deadline"));
+                let got = "no byte of a response until the deadline, on a connection that stands: it is half-open, or what \
+                           answers there hangs";
+                return Err(self.broken(&format!("a response within {ms} ms"), got));
             }
         };
         self.count_sent();
@@ -271,6 +270,29 @@ impl Sent {
         });
         self.reply = Some((status, headers, first_byte));
         Ok((self, response))
+    }
+
+    async fn whole(mut self, response: reqwest::Response) -> Held<Reply> {
+        let recorder = Arc::clone(&self.recorder);
+        let _waiting = recorder.waiting(format!("the rest of the body of {}", self.what));
+        let (chunks, mut arrived) = mpsc::unbounded_channel();
+        let _reader = io::spawn(forward(response, self.started, chunks));
+        let (mut body, mut last) = (Vec::new(), None);
+        let broken = loop {
+            match poll::within(self.left(), arrived.recv()).await {
+                Some(Some(Ok((at, chunk)))) => {
+                    body.extend_from_slice(&chunk);
+                    last = Some(at);
+                }
+                Some(Some(Err(error))) => {
+                    break self.broken("its whole body", &format!("{error} after {}", self.so_far(body.len())));
+                }
+                Some(None) => return Ok(self.finish(body)),
+                None => break self.late("its whole body", &self.so_far(body.len()), last),
+            }
+        };
+        self.keep_body(&body);
+        Err(broken)
     }
 
     /// What is left of the deadline.
@@ -314,8 +336,32 @@ impl Sent {
         unreachable_target(&self.target, what, self.id)
     }
 
+    /// How much of the body came, of how much that was announced.
+    fn so_far(&self, bytes: usize) -> String {
+        let headers = self.reply.as_ref().map(|(_, headers, _)| headers);
+        let announced = headers.and_then(|headers| headers.get("content-length")?.to_str().ok());
+        announced.map_or(format!("{bytes} bytes of the body"), |all| format!("{bytes} of {all} bytes of the body"))
+    }
+
+    /// The deadline passed in the middle of an answer, whose last bytes came at `last`. What still comes is only too slow.
+    pub(crate) fn late(&self, wanted: &str, so_far: &str, last: Option<Duration>) -> Stop {
+        let head = self.reply.as_ref().map(|(_, _, first_byte)| *first_byte);
+        let silent = self.started.elapsed().saturating_sub(last.or(head).unwrap_or_default());
+        let (within, silent_ms) = (self.deadline.as_millis(), silent.as_millis());
+        if silent < STILL_COMING {
+            let got = format!("{so_far} within {within} ms, and more was still coming: it is sound, and too slow");
+            return self.broken_as(Class::Sla, wanted, &got);
+        }
+        let got = format!("{so_far}, then nothing for {silent_ms} ms: it stopped in its middle, here or on the way");
+        self.broken(wanted, &got)
+    }
+
     /// A connection that was there and broke: the service's (or its gateway's) failure.
     pub(crate) fn broken(&self, wanted: &str, got: &str) -> Stop {
+        self.broken_as(Class::Transport, wanted, got)
+    }
+
+    fn broken_as(&self, class: Class, wanted: &str, got: &str) -> Stop {
         let got = redact(got);
         let total = self.started.elapsed();
         self.recorder.update(self.id, |x| {
@@ -327,38 +373,9 @@ impl Sent {
             wanted: wanted.to_owned(),
             got,
             at: format!("{}:{}", self.at.file(), self.at.line()),
-            class: Some(Class::Transport),
+            class: Some(class),
             about: vec![self.id],
         }))
-    }
-}
-
-/// The target cannot be reached: nothing was learned about the service, so this is no *failed*.
-pub(crate) fn unreachable_target(target: &Target, what: &str, exchange: u32) -> Stop {
-    let remedy = if what.contains("certificate") || what.contains("Certificate") {
-        "the server's certificate is not trusted for this name: if the target has a private CA, set CRITICAL_CA_FILE to its PEM file"
-    } else if target.is_local() {
-        "nothing answers at this address: start the server there, or unset CRITICAL_*_URL to use the embedded stand-in"
-    } else {
-        "check that the target is up and that this machine may reach it (DNS, VPN, firewall), and the URLs of the target"
-    };
-    Stop::Errored(Box::new(Trouble {
-        what: format!("target `{}` cannot be reached: {}", target.name, redact(what)),
-        remedy: remedy.to_owned(),
-        class: Class::Transport,
-        about: vec![exchange],
-    }))
-}
-
-async fn read_all(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, (Vec<u8>, String)> {
-    let mut body = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() > limit => return Err((body, format!("more than {limit} bytes"))),
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => return Ok(body),
-            Err(error) => return Err((body, causes(&error))),
-        }
     }
 }
 

@@ -6,28 +6,32 @@
 //! |---|---|
 //! | what a check is and how one runs | [`check`], then [`context`], which a check's body holds |
 //! | what must hold, and how it is said | [`expect`], [`event`], [`history`] |
-//! | what crosses the wire | [`http`] and [`reply`], [`sse`], [`dial`], [`refusal`] and [`ws`], over [`net`], [`wire`] and [`io`] |
+//! | what crosses the wire | [`http`] and [`reply`], [`sse`], [`dial`], [`refusal`] and [`ws`] with its `inbox`, over [`net`], [`wire`] and [`io`] |
 //! | who asks | [`identity`], [`token`], `users` |
 //! | what is left behind | [`exchange`], [`evidence`], [`report`], [`secret`] |
-//! | why it failed | [`diagnose`] |
+//! | why it failed | [`diagnose`]; before and after a run [`doctor`], [`explain`], [`repro`] |
 //! | where it runs | [`config`], [`suite`] |
 //!
 //! Borders, kept by clippy's `disallowed-methods`: only [`config`] reads the environment, only [`net`] and [`dial`] open
 //! connections, only [`poll`] sleeps.
 
 pub mod advertised;
+mod certificate;
 pub mod check;
 pub mod config;
 pub mod context;
 pub mod diagnose;
 pub mod dial;
+pub mod doctor;
 pub mod event;
 pub mod evidence;
 pub mod exchange;
 pub mod expect;
+pub mod explain;
 pub mod history;
 pub mod http;
 pub mod identity;
+mod inbox;
 pub mod io;
 pub mod leak;
 pub mod net;
@@ -35,6 +39,7 @@ pub mod poll;
 pub mod refusal;
 pub mod reply;
 pub mod report;
+pub mod repro;
 pub mod secret;
 pub mod sse;
 pub mod suite;

@@ -15,9 +15,10 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, NamedGroup, RootCertStore, SignatureScheme};
 use sha2::{Digest as _, Sha256};
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Target};
 use crate::exchange::{Timing, Tls, ms};
-use crate::secret::hex;
+use crate::expect::{Class, Stop, Trouble};
+use crate::secret::{hex, redact};
 
 tokio::task_local! {
     static WATCH: Watch;
@@ -33,6 +34,7 @@ struct Steps {
     tls_started: Option<Instant>,
     tls_verified: Option<Instant>,
     tls: Option<Tls>,
+    refused: Option<String>,
 }
 
 impl Watch {
@@ -57,13 +59,20 @@ impl Watch {
         steps.tls.clone()
     }
 
-    /// The step that was under way when a connection failed.
+    /// The certificate that was not trusted, in words; empty if there was none.
+    #[must_use]
+    pub fn refused_certificate(&self) -> String {
+        let steps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.refused.as_ref().map_or(String::new(), |certificate| format!(" ({certificate})"))
+    }
+
+    /// The step that was under way when a connection failed; the place follows.
     #[must_use]
     pub fn step(&self) -> &'static str {
         let steps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match (&steps.dns, steps.tls_started) {
-            (_, Some(_)) => "TLS handshake",
-            _ => "connecting",
+            (_, Some(_)) => "TLS handshake with",
+            _ => "connecting to",
         }
     }
 }
@@ -143,7 +152,12 @@ impl ServerCertVerifier for Observer {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        let verified = self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        if verified.is_err() {
+            let refused = crate::certificate::in_words(end_entity.as_ref());
+            Watch::note(|steps| steps.refused = Some(refused));
+        }
+        verified
     }
 
     fn verify_tls12_signature(
@@ -216,9 +230,39 @@ pub fn http_client(tls: &ClientConfig, connect: Duration) -> Result<reqwest::Cli
         })
 }
 
-/// The innermost causes of an error, joined: reqwest's outer text alone says only that something failed.
+/// The target cannot be reached: nothing was learned about the service, so this is no *failed*.
+pub(crate) fn unreachable_target(target: &Target, what: &str, exchange: u32) -> Stop {
+    Stop::Errored(Box::new(Trouble {
+        what: format!("target `{}` cannot be reached: {}", target.name, redact(what)),
+        remedy: remedy(target, what).to_owned(),
+        class: Class::Transport,
+        about: vec![exchange],
+    }))
+}
+
+/// What to do about a connection that was not made, by the words of rustls and of the system.
+fn remedy(target: &Target, what: &str) -> &'static str {
+    let says = |word: &str| what.contains(word);
+    if says("certificate expired") || says("not valid yet") {
+        "renew the server's certificate, at the place where TLS ends; if it is not out of date, this machine's clock is"
+    } else if says("not valid for name") {
+        "the server's certificate is for other names: correct the host in the target's URLs, or the certificate"
+    } else if says("certificate") {
+        "the server's certificate is not trusted for this name: if the target has a private CA, set CRITICAL_CA_FILE to its PEM file"
+    } else if says("corrupt message") {
+        "what answers at this port speaks no TLS: correct scheme and port in the target's URLs, or switch TLS on there"
+    } else if target.is_local() {
+        "nothing answers at this address: start the server there, or unset CRITICAL_*_URL to use the embedded stand-in"
+    } else {
+        "check that the target is up and that this machine may reach it (DNS, VPN, firewall), and the URLs of the target"
+    }
+}
+
+/// The inner causes of an error, joined. The outer texts of the HTTP client say only that something failed, and where to; both is
+/// known from the exchange.
 #[must_use]
 pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    const OUTER: [&str; 3] = ["error sending request for url", "error decoding response body", "client error ("];
     let mut texts = vec![error.to_string()];
     let mut next = error.source();
     while let Some(cause) = next {
@@ -228,5 +272,7 @@ pub fn causes(error: &(dyn std::error::Error + 'static)) -> String {
         }
         next = cause.source();
     }
+    let outer = texts.iter().take_while(|text| OUTER.iter().any(|start| text.starts_with(start))).count();
+    texts.drain(..outer.min(texts.len() - 1));
     texts.join(": ")
 }

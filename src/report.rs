@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::check::{Check, Verdict};
 use crate::config::ConfigError;
+use crate::diagnose::Diagnosis;
 use crate::evidence::Evidence;
 use crate::exchange::{Exchange, Kind, Phase, cut};
 use crate::suite::Suite;
@@ -28,14 +29,40 @@ pub fn without_suite(check: &Check, error: &ConfigError) -> String {
     out
 }
 
+/// What the story of a failure needs beside its evidence.
+#[derive(Clone, Debug)]
+pub struct Around {
+    /// The target, with its addresses where they are known.
+    pub target: String,
+    /// The evidence file.
+    pub path: String,
+    /// Failures of the run with the same cause, where there are others.
+    pub group: Option<String>,
+}
+
+impl Around {
+    /// Of a run that is under way.
+    #[must_use]
+    pub fn of(suite: &Suite, evidence: &Evidence) -> Self {
+        let target = &suite.target;
+        let cause = evidence.diagnosis.as_ref().and_then(|found| found.causes.first()).map(|cause| cause.name.as_str());
+        let groups = suite.folder.written().map(|ledger| ledger.causes).unwrap_or_default();
+        let group = groups.into_iter().find(|group| Some(group.cause.as_str()) == cause && group.checks.len() > 1);
+        Self {
+            target: format!("{} · {} · {} · {}", target.name, target.api, target.ws, target.auth),
+            path: suite.folder.evidence_path(&evidence.name).display().to_string(),
+            group: group.map(|group| format!("so far {}", group.in_words())),
+        }
+    }
+}
+
 /// The whole story of a check that did not pass.
 #[must_use]
-pub fn story(evidence: &Evidence, suite: &Suite) -> String {
+pub fn story(evidence: &Evidence, around: &Around) -> String {
     let mut out = String::new();
-    let target = &suite.target;
     line(&mut out, &evidence.verdict.to_string().to_uppercase(), &format!("{:03} {}", evidence.id, evidence.title));
     line(&mut out, "impact", &evidence.impact);
-    line(&mut out, "target", &format!("{} · {} · {} · {}", target.name, target.api, target.ws, target.auth));
+    line(&mut out, "target", &around.target);
     if let Some(failure) = &evidence.failure {
         line(&mut out, "expectation", &failure.expectation);
         line(&mut out, "wanted", &failure.wanted);
@@ -47,8 +74,7 @@ pub fn story(evidence: &Evidence, suite: &Suite) -> String {
         line(&mut out, "do", &trouble.remedy);
     }
     if evidence.verdict == Verdict::TimedOut {
-        let deadline = target.settings.deadlines.check_s;
-        line(&mut out, "deadline", &format!("{deadline} s (deadlines.check_s of the target)"));
+        line(&mut out, "deadline", &format!("after {:.0} s (deadlines.check_s of the target)", evidence.duration_ms / 1e3));
         let waits = if evidence.waiting_for.is_empty() {
             "nothing on the wire: the check itself hangs".to_owned()
         } else {
@@ -59,9 +85,11 @@ pub fn story(evidence: &Evidence, suite: &Suite) -> String {
     if let Some(class) = evidence.class {
         line(&mut out, "class", &format!("{class}: {}", class.meaning()));
     }
-    if let Some(because) = &evidence.class_because {
-        line(&mut out, "why", because);
+    match &evidence.diagnosis {
+        Some(found) => told(&mut out, found),
+        None => evidence.class_because.iter().for_each(|because| line(&mut out, "why", because)),
     }
+    around.group.iter().for_each(|group| line(&mut out, "together", group));
     for note in &evidence.notes {
         line(&mut out, "note", note);
     }
@@ -75,9 +103,34 @@ pub fn story(evidence: &Evidence, suite: &Suite) -> String {
     for exchange in shown(evidence) {
         print_exchange(&mut out, exchange);
     }
-    line(&mut out, "evidence", &suite.folder.evidence_path(&evidence.name).display().to_string());
+    line(&mut out, "evidence", &around.path);
     line(&mut out, "again", &format!("cargo test --test critical {}", evidence.name));
     out
+}
+
+/// The cause first, then why, five times, the claims that differ, and what to do.
+fn told(out: &mut String, found: &Diagnosis) {
+    for (cause, label) in found.causes.iter().zip(std::iter::once("cause").chain(std::iter::repeat("and"))) {
+        line(out, label, &format!("{}: {}", cause.name, cause.what));
+    }
+    for (why, n) in found.whys.iter().zip(1..) {
+        let cited = if why.evidence.is_empty() { String::new() } else { format!(" ({})", why.evidence.join(", ")) };
+        line(out, &format!("why {n}"), &format!("{}{cited}", why.text));
+    }
+    for row in found.claims.iter().filter(|row| row.differs) {
+        let issued = row.issued.as_ref().map_or(String::new(), |issued| format!(" · auth service's own: {issued}"));
+        line(out, "claim", &format!("{} · ours: {} · required: {}{issued}", row.claim, row.ours, row.required));
+    }
+    if !found.excluded.is_empty() && found.causes.iter().all(|cause| cause.name == "unexplained") {
+        line(out, "excluded", &found.excluded.join("; "));
+    }
+    for step in &found.next {
+        line(out, "next", step);
+    }
+    found.made_by.iter().for_each(|by| line(out, "searched by", by));
+    if let Some(trouble) = &found.trouble {
+        line(out, "no cause", &format!("the diagnosis itself failed: {trouble}"));
+    }
 }
 
 fn line(out: &mut String, label: &str, text: &str) {
@@ -91,6 +144,14 @@ fn shown(evidence: &Evidence) -> Vec<&Exchange> {
     let own = evidence.exchanges.iter().filter(|x| x.phase == Phase::Check);
     let mut shown = if named.is_empty() { own.collect() } else { named };
     shown.split_off(shown.len().saturating_sub(EXCHANGES_SHOWN))
+}
+
+/// One exchange with all that crossed the wire.
+#[must_use]
+pub fn exchange(x: &Exchange) -> String {
+    let mut out = String::new();
+    print_exchange(&mut out, x);
+    out
 }
 
 fn print_exchange(out: &mut String, x: &Exchange) {

@@ -86,11 +86,12 @@ impl Request {
             let (chunks, mut arrived) = mpsc::unbounded_channel();
             let _reader = io::spawn(forward(response, started, chunks));
             let mut parser = Parser::default();
-            let (mut events, mut body) = (Vec::new(), Vec::new());
+            let (mut events, mut body, mut last) = (Vec::new(), Vec::new(), None);
             let waiting = sent.recorder.waiting(format!("the end of the stream {}", sent.what));
             loop {
                 match poll::within(sent.left(), arrived.recv()).await {
                     Some(Some(Ok((at, chunk)))) => {
+                        last = Some(at);
                         body.extend_from_slice(&chunk);
                         for data in parser.push(&chunk) {
                             let text = keep(&data.to_string(), FRAME_KEPT_CHARS);
@@ -101,9 +102,9 @@ impl Request {
                     Some(Some(Err(error))) => return Err(sent.broken("a stream that ends by itself", &error)),
                     Some(None) => break,
                     None => {
-                        let last = events.last().map_or("no frame", StreamEvent::kind);
-                        let got = format!("the deadline passed; {} frames so far, the last is {last}", events.len());
-                        return Err(sent.broken("a stream that ends", &got));
+                        let kind = events.last().map_or("no frame", StreamEvent::kind);
+                        let so_far = format!("{} frames, the last is {kind}", events.len());
+                        return Err(sent.late("a stream that ends", &so_far, last));
                     }
                 }
             }
@@ -126,9 +127,11 @@ impl Request {
     }
 }
 
+/// Part of a body and when it came, from the start of its request.
 type Chunk = Result<(Duration, Vec<u8>), String>;
 
-async fn forward(mut response: reqwest::Response, started: Instant, chunks: mpsc::UnboundedSender<Chunk>) {
+/// Hands on a body as it comes, to its end, its failure or [`BODY_LIMIT_BYTES`].
+pub(crate) async fn forward(mut response: reqwest::Response, started: Instant, chunks: mpsc::UnboundedSender<Chunk>) {
     let mut size = 0;
     loop {
         let item = match response.chunk().await {

@@ -28,6 +28,8 @@ pub struct LaunchOptions {
     pub db: Option<PathBuf>,
     /// Secrets to start with, so that tokens outlive a restart; fresh ones if none.
     pub secrets: Option<(String, String)>,
+    /// A way in which it breaks the contract, from `CRITICAL_FAULT`.
+    pub fault: Option<String>,
 }
 
 /// What every check is given: the suite, or why there is none.
@@ -59,6 +61,7 @@ pub struct Suite {
     pub(crate) ws_tls: Arc<ClientConfig>,
     launch: Launch,
     embedded: Option<Mutex<Running>>,
+    fault: Option<String>,
 }
 
 impl fmt::Debug for Suite {
@@ -124,20 +127,26 @@ impl Suite {
     /// What a person must change in the configuration.
     pub fn set_up(env: &Environment, places: &Places, roster: &[&Check], launch: Launch) -> Result<Self, ConfigError> {
         let mut running = None;
+        let fault = env.get(config::FAULT).map(str::to_owned);
         let target = config::load(&places.config, env, || {
-            let (launched, handle) = launch(LaunchOptions::default())?;
+            let (launched, handle) = launch(LaunchOptions { fault: fault.clone(), ..LaunchOptions::default() })?;
             running = Some(handle);
             Ok(launched)
         })?;
         let folder = RunFolder::open(places, roster, &target.name, Some(&target))?;
-        Self::over(target, folder, launch, running)
+        Self::over(target, folder, launch, (running, fault))
     }
 
-    fn over(target: Target, folder: RunFolder, launch: Launch, running: Option<Running>) -> Result<Self, ConfigError> {
+    fn over(
+        target: Target,
+        folder: RunFolder,
+        launch: Launch,
+        (running, fault): (Option<Running>, Option<String>),
+    ) -> Result<Self, ConfigError> {
         let http_tls = net::client_config(target.ca_pem.as_deref(), &["h2", "http/1.1"])?;
         let ws_tls = Arc::new(net::client_config(target.ca_pem.as_deref(), &["http/1.1"])?);
         let http = net::http_client(&http_tls, Deadlines::of(target.settings.deadlines.connect_ms))?;
-        Ok(Self { target: Arc::new(target), folder, http, http_tls, ws_tls, launch, embedded: running.map(Mutex::new) })
+        Ok(Self { target: Arc::new(target), folder, http, http_tls, ws_tls, launch, embedded: running.map(Mutex::new), fault })
     }
 
     /// True if the target is a stand-in of this process.
@@ -155,9 +164,10 @@ impl Suite {
             return Ok(None);
         }
         let cannot = |error: String| ConfigError::new(format!("a second stand-in did not start: {error}"), "see the cause above");
-        let (launched, running) = (self.launch)(options).map_err(cannot)?;
+        let fault = self.fault.clone();
+        let (launched, running) = (self.launch)(LaunchOptions { fault: fault.clone(), ..options }).map_err(cannot)?;
         let mut target = Target::clone(&self.target);
         target.replace_by(launched)?;
-        Self::over(target, self.folder.clone(), self.launch, Some(running)).map(Some)
+        Self::over(target, self.folder.clone(), self.launch, (Some(running), fault)).map(Some)
     }
 }

@@ -20,6 +20,14 @@ fn micros_to_seconds(micros: i64) -> f64 {
     micros as f64 / 1e6
 }
 
+/// Epoch seconds of an HTTP date, as in `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7).
+#[must_use]
+pub fn parse_http_date(text: &str) -> Option<f64> {
+    let (_, rest) = text.split_once(", ")?;
+    let civil = jiff::civil::DateTime::strptime("%d %b %Y %H:%M:%S GMT", rest).ok()?;
+    civil.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| micros_to_seconds(zoned.timestamp().as_microsecond()))
+}
+
 /// Epoch seconds of a JSON value: a number, or an ISO 8601 string.
 #[must_use]
 pub fn moment(value: &Value) -> Option<f64> {
@@ -55,6 +63,12 @@ mod tests {
         assert_eq!(parse_iso("2026-11-22T17:01:29.208122"), Some(1_795_366_889.208_122));
         assert_eq!(moment(&serde_json::json!(1_795_366_889.135)), Some(1_795_366_889.135));
         assert!(parse_iso(&now_iso()).is_some_and(|at| (at - now()).abs() < 5.0));
+    }
+
+    #[test]
+    fn the_date_of_an_answer_is_understood() {
+        assert_eq!(parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777.0));
+        assert_eq!(parse_http_date("1994-11-06T08:49:37Z"), None);
     }
 
     #[test]

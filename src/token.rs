@@ -3,6 +3,8 @@
 //! `jsonwebtoken` signs what is sound; it rightly refuses to make `alg: none` or a token signed with the wrong algorithm, so
 //! those are put together from their parts.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -17,6 +19,10 @@ pub const ACCESS_LIFE_S: i64 = 30 * 60;
 pub const ISSUER: &str = "netra-auth-service";
 /// The audience that the suite puts into its tokens.
 pub const AUDIENCE: &str = "netra-platform";
+
+/// What a target's tokens carry in place of the contract's claims: the setting `mint`. An empty text leaves a claim out; `alg` is
+/// the algorithm of the signature.
+pub type Mint = BTreeMap<String, Value>;
 
 /// The claims of a token, open to any change.
 #[derive(Clone, Debug)]
@@ -69,6 +75,31 @@ impl Claims {
         self
     }
 
+    /// The same claims as a target's `mint` wants them. What makes a refresh token one stays.
+    #[must_use]
+    pub fn as_minted(mut self, mint: &Mint) -> Self {
+        let refresh = self.0.get("token_type").is_some_and(|kind| kind == "refresh");
+        for (claim, value) in mint {
+            match value.as_str() {
+                _ if claim == "alg" || (refresh && ["token_type", "type", "exp"].contains(&claim.as_str())) => {}
+                Some("") => drop(self.0.remove(claim)),
+                _ => drop(self.0.insert(claim.clone(), value.clone())),
+            }
+        }
+        self
+    }
+
+    /// Signs them with the algorithm of a target's `mint`, HS256 if it names none.
+    #[must_use]
+    pub fn sign_minted(&self, mint: &Mint, secret: &Secret) -> String {
+        let algorithm = match mint.get("alg").and_then(Value::as_str) {
+            Some("HS384") => Algorithm::HS384,
+            Some("HS512") => Algorithm::HS512,
+            _ => Algorithm::HS256,
+        };
+        self.sign_as(algorithm, secret)
+    }
+
     /// Signs them as the contract wants it: HS256.
     ///
     /// # Panics
@@ -116,13 +147,13 @@ pub struct BadToken {
     pub code: &'static str,
 }
 
-/// Every bad token of check 002, each made fresh and each differing from a good one in just one thing.
+/// Every bad token of check 002, each made fresh and each differing from a good one of this target in just one thing.
 #[must_use]
-pub fn bad_tokens(user_id: &str, email: &str, secret: &Secret) -> Vec<BadToken> {
+pub fn bad_tokens(user_id: &str, email: &str, mint: &Mint, secret: &Secret) -> Vec<BadToken> {
     const FORMAT: &str = "INVALID_FORMAT";
     const INVALID: &str = "VALIDATION_FAILED";
     let now = now_seconds();
-    let good = || Claims::access(user_id, email);
+    let good = || Claims::access(user_id, email).as_minted(mint);
     let signed = || good().sign(secret);
     let bad = |kind, token, code| BadToken { kind, token, code };
     let mut all = vec![

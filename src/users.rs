@@ -125,13 +125,13 @@ impl Cx {
     }
 
     fn minted(&self, label: &str, user_id: &str, email: &str, lease: Option<File>) -> Held<Identity> {
-        let secret = self.signing_secret()?;
+        let (secret, mint) = (self.signing_secret()?, &self.settings().mint);
         Ok(Identity {
             label: label.to_owned(),
             user_id: user_id.to_owned(),
             email: email.to_owned(),
-            access: Secret::new(Claims::access(user_id, email).sign(secret)),
-            refresh: Some(Secret::new(Claims::refresh(user_id, email).sign(secret))),
+            access: Secret::new(Claims::access(user_id, email).as_minted(mint).sign_minted(mint, secret)),
+            refresh: Some(Secret::new(Claims::refresh(user_id, email).as_minted(mint).sign_minted(mint, secret))),
             lease,
         })
     }

@@ -6,126 +6,22 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::panic::Location;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::config::{Deadlines, Target};
-use crate::exchange::{Close, FRAME_KEPT_CHARS, Frame, Recorder, cut, keep, ms};
+use crate::exchange::{Close, Recorder, cut};
 use crate::expect::{Expect, Held, Mismatch};
+use crate::inbox::{Command, Inbox, Shared, drive};
 use crate::wire::{Counters, Wire};
 use crate::{io, poll};
 
-/// A frame that arrived.
-#[derive(Clone, Debug)]
-pub struct Arrived {
-    /// From the start of the connection to the arrival.
-    pub at: Duration,
-    /// The JSON in it; null if it was none.
-    pub data: Value,
-}
-
-impl Arrived {
-    /// Its `type`; empty if it has none.
-    #[must_use]
-    pub fn kind(&self) -> &str {
-        self.data["type"].as_str().unwrap_or_default()
-    }
-
-    /// True for an `error_message` with this code.
-    #[must_use]
-    pub fn is_error(&self, code: &str) -> bool {
-        self.kind() == "error_message" && self.data["error_code"] == code
-    }
-
-    /// True for the acknowledgement of this message.
-    #[must_use]
-    pub fn acknowledges(&self, message_id: &str) -> bool {
-        self.is_acknowledgement() && self.data["data"]["original_message_id"] == message_id
-    }
-
-    /// True for the acknowledgement of any message.
-    #[must_use]
-    pub fn is_acknowledgement(&self) -> bool {
-        self.kind() == "system_message" && self.data["data"]["status"] == "acknowledged"
-    }
-
-    /// True for the welcome.
-    #[must_use]
-    pub fn is_welcome(&self) -> bool {
-        self.kind() == "system_message" && self.data["data"]["event"] == "connection_established"
-    }
-}
-
-#[derive(Debug, Default)]
-struct Inbox {
-    frames: Vec<(Arrived, bool)>,
-    close: Option<Close>,
-}
-
-enum Command {
-    Send(Message),
-    Close(u16),
-}
-
-/// What task and handle share.
-#[derive(Debug)]
-struct Shared {
-    recorder: Arc<Recorder>,
-    exchange: u32,
-    started: Instant,
-    counters: Arc<Counters>,
-    inbox: Mutex<Inbox>,
-    changed: watch::Sender<u64>,
-}
-
-impl Shared {
-    fn inbox(&self) -> std::sync::MutexGuard<'_, Inbox> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn record(&self, sent: bool, text: &str) -> Duration {
-        let at = self.started.elapsed();
-        let text = keep(text, FRAME_KEPT_CHARS);
-        tracing::debug!(exchange = self.exchange, "{} {text}", if sent { '>' } else { '<' });
-        self.recorder.update(self.exchange, |x| {
-            x.frames.push(Frame { at_ms: ms(at), sent, text });
-            (x.bytes_sent, x.bytes_received) = self.counters.read();
-        });
-        at
-    }
-
-    fn file(&self, text: &str) -> Value {
-        let at = self.record(false, text);
-        let data: Value = serde_json::from_str(text).unwrap_or_default();
-        self.inbox().frames.push((Arrived { at, data: data.clone() }, false));
-        self.changed.send_modify(|version| *version += 1);
-        data
-    }
-
-    fn closed(&self, code: u16, reason: &str) {
-        let mut inbox = self.inbox();
-        if inbox.close.is_none() {
-            let close = Close { code, reason: reason.to_owned() };
-            inbox.close = Some(close.clone());
-            let total = self.started.elapsed();
-            self.recorder.update(self.exchange, |x| {
-                x.close = Some(close);
-                x.timing.total_ms = Some(ms(total));
-                (x.bytes_sent, x.bytes_received) = self.counters.read();
-            });
-        }
-        drop(inbox);
-        self.changed.send_modify(|version| *version += 1);
-    }
-}
+pub use crate::inbox::Arrived;
 
 /// Where a connection comes from: what the dialling knew.
 #[derive(Debug)]
@@ -193,6 +89,11 @@ impl Socket {
     pub fn max_message_size(&self) -> usize {
         let announced = self.welcome["data"]["config"]["max_message_size"].as_u64();
         announced.and_then(|size| usize::try_from(size).ok()).unwrap_or(8192)
+    }
+
+    /// How often the service sends a ping, as the welcome announced it.
+    fn heartbeat(&self) -> Option<Duration> {
+        self.welcome["data"]["config"]["heartbeat_interval"].as_u64().map(Duration::from_secs)
     }
 
     /// Names an expectation about this connection.
@@ -291,9 +192,44 @@ impl Socket {
         }
     }
 
-    async fn wait<T>(&self, within: Duration, wanted: &str, mut look: impl FnMut(&mut Inbox) -> Option<T>) -> Result<T, Mismatch> {
+    /// As [`Socket::gather`], with a deadline that starts again with each frame that `restarts` it: for much that comes over one
+    /// connection, where only the next frame has a time of its own.
+    ///
+    /// # Errors
+    /// As [`Socket::receive`].
+    #[track_caller]
+    pub fn gather_while<T>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        within: Duration,
+        wanted: &str,
+        restarts: impl Fn(&Arrived) -> bool,
+        enough: impl Fn(&[Arrived]) -> Option<T>,
+    ) -> impl Future<Output = Held<T>> {
+        let expect = self.must(name);
+        let wanted = wanted.to_owned();
+        async move {
+            let result = self.wait_while(within, &wanted, restarts, |inbox| {
+                let frames: Vec<_> = inbox.frames.iter().map(|(frame, _)| frame.clone()).collect();
+                enough(&frames)
+            });
+            expect.hold(result.await)
+        }
+    }
+
+    async fn wait<T>(&self, within: Duration, wanted: &str, look: impl FnMut(&mut Inbox) -> Option<T>) -> Result<T, Mismatch> {
+        self.wait_while(within, wanted, |_| false, look).await
+    }
+
+    async fn wait_while<T>(
+        &self,
+        within: Duration,
+        wanted: &str,
+        restarts: impl Fn(&Arrived) -> bool,
+        mut look: impl FnMut(&mut Inbox) -> Option<T>,
+    ) -> Result<T, Mismatch> {
         let mark = self.mark();
-        let started = Instant::now();
+        let (mut started, mut seen) = (Instant::now(), mark);
         let mut changes = self.shared.changed.subscribe();
         let _waiting = self.shared.recorder.waiting(format!("{wanted} on the socket of {}", self.caller));
         loop {
@@ -303,6 +239,10 @@ impl Socket {
                 if let Some(found) = look(&mut inbox) {
                     return Ok(found);
                 }
+                if inbox.frames[seen..].iter().any(|(frame, _)| restarts(frame)) {
+                    started = Instant::now();
+                }
+                seen = inbox.frames.len();
                 inbox.close.clone()
             };
             if let Some(close) = ended {
@@ -317,6 +257,10 @@ impl Socket {
     fn nothing(&self, mark: usize, wanted: &str, how: &str) -> Mismatch {
         let since = self.frames_since(mark);
         let mut got = format!("{how}; {} frames came meanwhile", since.len());
+        if let Some(stall) = self.ended().is_none().then(|| self.shared.counters.stalled(self.heartbeat())).flatten() {
+            let _ = write!(got, "; {stall}");
+            self.shared.recorder.update(self.shared.exchange, |x| x.error = Some(stall));
+        }
         if let Some(last) = self.frames().last() {
             let _ = write!(got, "; the last frame seen: {}", cut(&last.data.to_string(), 300));
         }
@@ -409,48 +353,6 @@ impl Socket {
                 Ok(close) => Err(Mismatch::new(wanted, format!("{} {:?}", close.code, close.reason))),
                 Err(mismatch) => Err(Mismatch { wanted, ..mismatch }),
             })
-        }
-    }
-}
-
-async fn drive(mut stream: WebSocketStream<Wire>, mut commands: mpsc::UnboundedReceiver<Command>, shared: Arc<Shared>) {
-    loop {
-        tokio::select! {
-            arrived = stream.next() => match arrived {
-                Some(Ok(Message::Text(text))) => {
-                    let data = shared.file(text.as_str());
-                    if data["type"] == "ping" {
-                        let pong = json!({"type": "pong"}).to_string();
-                        shared.record(true, &pong);
-                        // A pong that cannot be sent shows itself in the next read.
-                        let _ = stream.send(Message::text(pong)).await;
-                    }
-                }
-                Some(Ok(Message::Binary(bytes))) => { shared.file(&format!("<binary frame of {} bytes>", bytes.len())); }
-                Some(Ok(Message::Close(frame))) => {
-                    let (code, reason) = frame.map_or((1005, String::new()), |f| (u16::from(f.code), f.reason.to_string()));
-                    shared.closed(code, &reason);
-                }
-                Some(Ok(_)) => {}
-                None | Some(Err(WsError::ConnectionClosed | WsError::AlreadyClosed)) => break shared.closed(1006, "the stream ended without a close frame"),
-                Some(Err(error)) => break shared.closed(1006, &error.to_string()),
-            },
-            command = commands.recv() => match command {
-                Some(Command::Send(message)) => {
-                    shared.record(true, message.to_text().unwrap_or("<binary>"));
-                    if let Err(error) = stream.send(message).await {
-                        shared.record(true, &format!("<not sent: {error}>"));
-                    }
-                }
-                Some(Command::Close(code)) => {
-                    shared.record(true, &format!("<close {code}>"));
-                    let _ = stream.close(Some(CloseFrame { code: CloseCode::from(code), reason: "".into() })).await;
-                }
-                None => {
-                    let _ = stream.close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() })).await;
-                    break;
-                }
-            },
         }
     }
 }

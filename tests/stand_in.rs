@@ -7,7 +7,8 @@ use netra_stand_in::{Options, StandIn};
 /// Starts one; it stops when what is returned is dropped.
 pub(crate) fn launch(options: LaunchOptions) -> Result<(Launched, Running), String> {
     let (jwt_secret, e2e_key) = options.secrets.unzip();
-    let options = Options { db: options.db, jwt_secret, e2e_key, ..Options::default() };
+    let faults = options.fault.into_iter().collect();
+    let options = Options { db: options.db, jwt_secret, e2e_key, faults, ..Options::default() };
     let server = StandIn::start(options).map_err(|error| error.to_string())?;
     let launched = Launched {
         api_url: server.api_url().to_owned(),

@@ -151,6 +151,9 @@ impl Places {
     }
 }
 
+/// Names a fault that the embedded stand-in is started with.
+pub const FAULT: &str = "CRITICAL_FAULT";
+
 /// Finds the target: `staging.toml`, then the environment, then, for an embedded target, the stand-in that `launch` starts.
 ///
 /// # Errors
@@ -166,8 +169,15 @@ pub fn load(config: &Path, env: &Environment, launch: impl FnOnce() -> Result<La
         ));
     };
     let overridden = override_urls(&mut settings, env, &name)?;
+    let embedded = settings.embedded && !overridden;
+    if let Some(fault) = env.get(FAULT).filter(|_| !embedded) {
+        return Err(ConfigError::new(
+            format!("{FAULT}={fault} is for the embedded stand-in; this run goes to {}", settings.api_url),
+            format!("unset {FAULT}, or run without CRITICAL_TARGET and the CRITICAL_*_URL variables"),
+        ));
+    }
     let launched =
-        if settings.embedded && !overridden {
+        if embedded {
             Some(launch().map_err(|error| {
                 ConfigError::new(format!("the embedded stand-in did not start: {error}"), "see the cause above")
             })?)
@@ -188,6 +198,7 @@ pub fn load(config: &Path, env: &Environment, launch: impl FnOnce() -> Result<La
         ));
     }
     sensible_sizes(&name, &settings)?;
+    sensible_mint(&name, &settings)?;
     refuse_production(&name, &settings)?;
     let mut target = Target {
         api: address(&name, "api_url", &settings.api_url, ["https", "http"])?,
@@ -228,6 +239,15 @@ fn read(config: &Path) -> Result<File, ConfigError> {
             "correct the key or the value, or delete the line; staging.toml documents every key in place",
         )
     })
+}
+
+/// The keys that the settings file states for a target; what it does not state has its default.
+#[must_use]
+pub fn stated_keys(config: &Path, target: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(config).unwrap_or_default();
+    let file: toml::Table = text.parse().unwrap_or_default();
+    let section = file.get("targets").and_then(|targets| targets.get(target)).and_then(toml::Value::as_table);
+    section.map_or_else(Vec::new, |section| section.keys().cloned().collect())
 }
 
 /// Takes the URLs of the environment; true if there are any.
@@ -311,6 +331,18 @@ fn sensible_sizes(name: &str, settings: &Settings) -> Result<(), ConfigError> {
     }
 }
 
+/// Only HMACs can be signed with a shared secret.
+fn sensible_mint(name: &str, settings: &Settings) -> Result<(), ConfigError> {
+    match settings.mint.get("alg") {
+        None => Ok(()),
+        Some(alg) if alg.as_str().is_some_and(|alg| ["HS256", "HS384", "HS512"].contains(&alg)) => Ok(()),
+        Some(alg) => Err(ConfigError::new(
+            format!("targets.{name}.mint.alg = {alg}: no algorithm with a shared secret"),
+            "write HS256, HS384 or HS512, or remove it",
+        )),
+    }
+}
+
 /// The suite makes users, threads and load; it is never let loose on production.
 fn refuse_production(name: &str, settings: &Settings) -> Result<(), ConfigError> {
     let says_so = |text: &str| {
@@ -383,6 +415,10 @@ impl Target {
                 }
                 self.jwt_secret = Some(env.secret(&settings.jwt_secret_env, &self.name, signing)?);
             }
+        }
+        if self.e2e_key.is_none() {
+            // No source of tokens here: only to compare a refused token with one of the auth service's own.
+            self.e2e_key = env.get(&self.settings.e2e_key_env).map(|key| Secret::new(key.to_owned()));
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ConfigError;
+use crate::token::Mint;
 
 /// Everything that can be set for one target: the keys of `[targets.<name>]`. What is not set has the value given here.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,6 +40,10 @@ pub struct Settings {
     pub users: Vec<String>,
     /// With `token_source = "mint"`: true if the service accepts any `sub`, so that each check gets users of its own.
     pub fresh_users: bool,
+    /// Claims of tokens signed here that differ from the contract's; an empty text leaves a claim out, `alg` names the algorithm.
+    pub mint: Mint,
+    /// True if a refused token is searched for its cause: up to 24 requests a run, none of them on a pass.
+    pub token_search: bool,
     /// Domain of the e-mail addresses of users made for a run.
     pub email_domain: String,
     /// Hosts that the service may advertise beside those of its URLs, over TLS; nothing is ever asked of them.
@@ -181,6 +186,8 @@ impl Default for Settings {
             ca_file: None,
             users: Vec::new(),
             fresh_users: false,
+            mint: Mint::new(),
+            token_search: true,
             email_domain: "staging.netrasystems.ai".to_owned(),
             advertised_hosts: Vec::new(),
             logout_cache_s: 300,

@@ -20,6 +20,6 @@ pub(crate) fn critical() -> PathBuf {
     let output = cargo.output().expect("cargo runs");
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
     let artefacts = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let mut executables = artefacts.filter(|it| it["target"]["name"] == "critical");
+    let mut executables = artefacts.filter(|it| it["target"]["name"] == "critical" && it["target"]["kind"][0] == "test");
     executables.find_map(|it| it["executable"].as_str().map(PathBuf::from)).expect("cargo names the test binary")
 }

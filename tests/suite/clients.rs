@@ -67,7 +67,7 @@ async fn a_refused_handshake_keeps_its_status_and_its_whole_body() {
 }
 
 #[rstest]
-#[case::body_breaks_off(&["HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nonly this"], "after 9 bytes of the body")]
+#[case::body_breaks_off(&["HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nonly this"], "after 9 of 100 bytes of the body")]
 #[case::no_response(&[""], "GET /health is answered")]
 #[case::no_http(&["SSH-2.0-OpenSSH_9.2\r\n\r\n"], "GET /health is answered")]
 #[tokio::test]
@@ -179,7 +179,8 @@ async fn a_wrong_signing_secret_is_told_from_a_broken_service() {
     let text = with_wrong("JWT_SECRET_STAGING", "mint").await;
     assert!(
         text.contains("class         auth_token")
-            && text.contains("both refuse the token; look at the secret first: the token was signed here with JWT_SECRET_STAGING"),
+            && text.contains("cause         secret: ")
+            && text.contains("export JWT_SECRET_STAGING with the secret that the auth service of this target signs with"),
         "{text}"
     );
 }

@@ -32,6 +32,12 @@ fn a_wrong_file_is_refused_in_words(#[case] toml: &str, #[case] parts: &[&str]) 
     refused(&outcome(toml, &SECRETS), parts);
 }
 
+#[test]
+fn a_fault_is_for_the_embedded_stand_in_alone() {
+    let env: Vec<_> = SECRETS.into_iter().chain([("CRITICAL_FAULT", "message-lost")]).collect();
+    refused(&outcome(LIVE, &env), &["CRITICAL_FAULT=message-lost", "embedded stand-in", "https://api.example.test", "unset"]);
+}
+
 #[rstest]
 #[case::production_name(
     "[targets.live-prod]\napi_url=\"https://a.test\"\nws_url=\"wss://a.test\"\nauth_url=\"https://a.test\"\n",

@@ -12,6 +12,9 @@ mod binary;
 mod built;
 mod clients;
 mod configuration;
+mod diagnosis;
+mod diagnosis_causes;
+mod diagnosis_plant;
 mod judging;
 mod readme;
 #[path = "../stand_in.rs"]
