@@ -142,6 +142,8 @@ impl Check {
         let snapshot = cx.recorder().take();
         evidence.exchanges = snapshot.exchanges;
         evidence.notes = snapshot.notes;
+        evidence.measured = snapshot.measured;
+        evidence.process.1 = peak_memory_kib();
         evidence.duration_ms = took;
         evidence.queued_ms = ms(queued);
         evidence.left_behind = left_behind;
@@ -211,9 +213,11 @@ impl Check {
             queued_ms: 0.0,
             expectations: Vec::new(),
             notes: Vec::new(),
+            measured: Vec::new(),
             left_behind: Vec::new(),
             bytes_sent: 0,
             bytes_received: 0,
+            process: (std::process::id(), None),
             exchanges: Vec::new(),
         }
     }
@@ -278,6 +282,12 @@ impl Check {
         }
         evidence
     }
+}
+
+/// The process's peak resident memory (`VmHWM` of proc(5)).
+fn peak_memory_kib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().trim_end_matches(" kB").parse().ok()
 }
 
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {

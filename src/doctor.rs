@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use crate::about::{Setting, configuration};
 use crate::check::{Area, Check};
-use crate::config::{Environment, Places, Target, TokenSource, stated_keys};
+use crate::config::{Environment, Places, TokenSource};
 use crate::context::Cx;
 use crate::diagnose::changes::SKEW_FROM_S;
 use crate::diagnose::lab::{Answer, Door, Lab, TEST_HEADERS, Trial};
@@ -71,7 +72,9 @@ pub fn run(env: &Environment, launch: Launch) -> Told {
     let suite = Suite::set_up(env, &places, &[&DOCTOR], launch)
         .map_err(|error| (2, format!("✗ configuration: {}\n    do:    {}", error.what, error.remedy)))?;
     let mut chart = Chart::default();
-    configuration(&mut chart, env, &config, &suite);
+    for Setting { key, value, source } in configuration(env, &config, &suite.target) {
+        chart.good(format!("{key} = {value} ({source})"));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| (2, format!("✗ no runtime: {error}")))?;
     let cx = Cx::new(Arc::new(suite), &DOCTOR);
@@ -89,41 +92,6 @@ pub fn run(env: &Environment, launch: Launch) -> Told {
     match chart.code() {
         0 => Ok(text),
         code => Err((code, text)),
-    }
-}
-
-/// Every value that decides where and as whom, with the place that it comes from.
-fn configuration(chart: &mut Chart, env: &Environment, config: &std::path::Path, suite: &Suite) {
-    let Target { name, settings, api, ws, auth, .. } = &*suite.target;
-    let stated = stated_keys(config, name);
-    let source = |key: &str, variable: Option<&str>| match variable.filter(|variable| env.get(variable).is_some()) {
-        Some(variable) => variable.to_owned(),
-        None if suite.is_embedded() && key.ends_with("_url") => "the embedded stand-in".to_owned(),
-        None if stated.iter().any(|it| it == key) => config.display().to_string(),
-        None => "default".to_owned(),
-    };
-    let picked = env.get("CRITICAL_TARGET").map_or("default", |_| "CRITICAL_TARGET");
-    chart.good(format!("target {name} ({picked})"));
-    for (key, url, variable) in
-        [("api_url", api, "CRITICAL_API_URL"), ("ws_url", ws, "CRITICAL_WS_URL"), ("auth_url", auth, "CRITICAL_AUTH_URL")]
-    {
-        chart.good(format!("{key} = {url} ({})", source(key, Some(variable))));
-    }
-    if let Some(file) = &settings.ca_file {
-        chart.good(format!("ca_file = {} ({})", file.display(), source("ca_file", Some("CRITICAL_CA_FILE"))));
-    }
-    chart.good(format!("environment = {:?} ({})", settings.environment, source("environment", None)));
-    let kind = serde_json::to_value(settings.token_source).unwrap_or_default();
-    chart.good(format!("token_source = {kind} ({})", source("token_source", None)));
-    if !settings.mint.is_empty() {
-        let claims: Vec<_> = settings.mint.iter().map(|(claim, value)| format!("{claim} = {value}")).collect();
-        chart.good(format!("mint: {} ({})", claims.join(", "), source("mint", None)));
-    }
-    let secrets =
-        [(&settings.jwt_secret_env, suite.target.jwt_secret.is_some()), (&settings.e2e_key_env, suite.target.e2e_key.is_some())];
-    for (variable, given) in secrets {
-        let from = if suite.is_embedded() { "the embedded stand-in" } else { "the environment" };
-        chart.good(if given { format!("{variable}: set ({from})") } else { format!("{variable}: not set, and not needed") });
     }
 }
 

@@ -4,23 +4,29 @@
 //! target/critical/<run id>/run.json            target, time, versions
 //! target/critical/<run id>/evidence/<check>.json
 //! target/critical/<run id>/results.json        the ledger, folded from the evidence after each check
+//! target/critical/<run id>/report.md, …        reports, folded likewise: see `report`
 //! target/critical/latest                       points at the newest run
 //! ```
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::about::About;
 use crate::check::{Area, Check, Verdict};
-use crate::config::{ConfigError, Places, Target};
+use crate::config::{ConfigError, Environment, Places, Target};
 use crate::diagnose::Diagnosis;
-use crate::exchange::{Exchange, Judged};
+use crate::exchange::{Exchange, Judged, Measured};
 use crate::expect::{Class, Failure, Trouble};
 use crate::poll;
+use crate::report::digest::Digest;
+use crate::report::fold::{self, Left};
+use crate::report::leaks::{self, NotWritten};
 use crate::time::now_iso;
 
 /// Version of the evidence and ledger formats.
@@ -70,12 +76,18 @@ pub struct Evidence {
     pub expectations: Vec<Judged>,
     /// Permitted variants that were seen, things that were not tried and why, measured figures.
     pub notes: Vec<String>,
+    /// Routes that were timed against an agreement.
+    #[serde(default)]
+    pub measured: Vec<Measured>,
     /// What could not be cleaned up.
     pub left_behind: Vec<String>,
     /// Bytes sent to the target by the check itself.
     pub bytes_sent: u64,
     /// Bytes received from it.
     pub bytes_received: u64,
+    /// Process id, and its peak resident memory so far in KiB where the system tells (Linux).
+    #[serde(default)]
+    pub process: (u32, Option<u64>),
     /// Everything that crossed the wire.
     pub exchanges: Vec<Exchange>,
 }
@@ -98,6 +110,9 @@ pub struct Ledger {
     /// Failures with one cause, the largest group first.
     #[serde(default)]
     pub causes: Vec<Group>,
+    /// Reports that could not be written, and why.
+    #[serde(default)]
+    pub troubles: Vec<String>,
 }
 
 /// Checks that failed for one cause.
@@ -130,6 +145,9 @@ pub struct Entry {
     pub title: String,
     /// Its area.
     pub area: Area,
+    /// What users suffer when it fails.
+    #[serde(default)]
+    pub impact: String,
     /// The verdict; *not run* without evidence.
     pub verdict: Verdict,
     /// Milliseconds, where it ran.
@@ -168,7 +186,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// A folder that cannot be written, with its path.
-    pub fn open(places: &Places, roster: &[&Check], name: &str, target: Option<&Target>) -> Result<Self, ConfigError> {
+    pub fn open(env: &Environment, places: &Places, roster: &[&Check], target: Option<&Target>) -> Result<Self, ConfigError> {
         let run_id = places.run_id.clone().unwrap_or_else(new_run_id);
         if run_id.is_empty() || run_id.contains(['/', '\\']) || run_id.starts_with('.') {
             return Err(ConfigError::new(
@@ -184,23 +202,30 @@ impl RunFolder {
             )
         };
         fs::create_dir_all(path.join("evidence")).map_err(cannot)?;
-        let about = serde_json::json!({
-            "schema": SCHEMA,
-            "run_id": run_id,
-            "target": name,
-            "api": target.map(|it| it.api.as_str()),
-            "ws": target.map(|it| it.ws.as_str()),
-            "auth": target.map(|it| it.auth.as_str()),
-            "suite_version": env!("CARGO_PKG_VERSION"),
-            "started_at": now_iso(),
-            "settings": target.map(|it| &it.settings),
-        });
+        let about = About::new(env, places, &run_id, target);
+        let target = about.target.clone();
         if !path.join("run.json").exists() {
             write_whole(&path.join("run.json"), &about).map_err(cannot)?;
         }
         point_latest(&places.out, &run_id).map_err(cannot)?;
         let roster = roster.iter().map(|check| Entry::not_run(check)).collect();
-        Ok(Self { run_id, path, target: name.to_owned(), roster })
+        Ok(Self { run_id, path, target, roster })
+    }
+
+    /// The folder of a run that is there already: its ledger lists the checks.
+    ///
+    /// # Errors
+    /// No run there, or a damaged ledger.
+    pub fn of(path: &Path) -> Result<Self, String> {
+        let ledger: Ledger = read_json(&path.join("results.json"))?;
+        let roster = ledger.checks.iter().map(Entry::blank).collect();
+        Ok(Self { run_id: ledger.run_id, path: path.to_path_buf(), target: ledger.target, roster })
+    }
+
+    /// What the run is about.
+    #[must_use]
+    pub fn about(&self) -> About {
+        read_json(&self.path.join("run.json")).unwrap_or_else(|_| About::unknown(&self.run_id, &self.target))
     }
 
     /// The evidence file of a check.
@@ -209,84 +234,62 @@ impl RunFolder {
         self.path.join("evidence").join(format!("{name}.json"))
     }
 
-    /// Writes the evidence of a check and folds the ledger.
+    /// Writes the evidence of a check, and folds ledger and reports.
     ///
     /// # Errors
-    /// What the file system says, with the path. Nothing that was there before is lost: files are renamed into place.
+    /// What the file system says, with the path, or where a secret would have been left. Nothing that was there before is lost:
+    /// files are renamed into place.
     pub fn write(&self, evidence: &Evidence) -> Result<(), String> {
         let path = self.evidence_path(&evidence.name);
-        let cannot = |path: &Path, error: io::Error| format!("{} cannot be written: {error}", path.display());
-        write_whole(&path, evidence).map_err(|error| cannot(&path, error))?;
-        self.fold().map_err(|error| cannot(&self.path.join("results.json"), error))
-    }
-
-    /// Folds all evidence into the ledger, one process at a time.
-    fn fold(&self) -> io::Result<()> {
-        let lock = File::create(self.path.join(".ledger.lock"))?;
-        lock.lock()?;
-        let ledger = self.ledger_since(self.written().as_ref());
-        write_whole(&self.path.join("results.json"), &ledger)
+        let text = to_json(evidence).map_err(|error| error.to_string())?;
+        leaks::write(&path, &text).map_err(|error| error.to_string())?;
+        fold::keep(&path, evidence);
+        fold::fold(self, Some(&evidence.name))
     }
 
     /// The ledger as it was written last.
     #[must_use]
     pub fn written(&self) -> Option<Ledger> {
-        serde_json::from_slice(&fs::read(self.path.join("results.json")).ok()?).ok()
+        read_json(&self.path.join("results.json")).ok()
     }
 
-    /// The ledger as the evidence files have it now.
+    /// The ledger as the evidence files have it now, and the digests of those that can be read.
     #[must_use]
-    pub fn ledger(&self) -> Ledger {
-        self.ledger_since(None)
-    }
-
-    fn ledger_since(&self, before: Option<&Ledger>) -> Ledger {
-        let known = |name: &str| before.and_then(|ledger| ledger.checks.iter().find(|entry| entry.name == name));
-        let checks: Vec<_> = self.roster.iter().map(|entry| self.entry(entry, known(&entry.name))).collect();
+    pub fn read(&self) -> (Ledger, Vec<Arc<Digest>>) {
+        let (mut checks, mut digests) = (Vec::new(), Vec::new());
+        for blank in &self.roster {
+            let path = self.evidence_path(&blank.name);
+            checks.push(match fold::digest(&path) {
+                Left::Nothing => blank.clone(),
+                Left::Evidence(stamp, digest) => {
+                    let entry = Entry::of(&digest.evidence, stamp);
+                    digests.push(digest);
+                    entry
+                }
+                Left::Damaged(stamp, error) => Entry {
+                    verdict: Verdict::Errored,
+                    class: Some(Class::Suite),
+                    summary: Some(format!("evidence file {} is damaged ({error}): run the check again", path.display())),
+                    stamp: Some(stamp),
+                    ..blank.clone()
+                },
+            });
+        }
         let mut totals: BTreeMap<_, _> = Verdict::ALL.into_iter().map(|verdict| (verdict, 0)).collect();
         for check in &checks {
             *totals.entry(check.verdict).or_default() += 1;
         }
-        let causes = grouped(&checks);
-        Ledger {
+        let ledger = Ledger {
             schema: SCHEMA,
             run_id: self.run_id.clone(),
             target: self.target.clone(),
             updated_at: now_iso(),
             totals,
+            causes: grouped(&checks),
             checks,
-            causes,
-        }
-    }
-
-    fn entry(&self, blank: &Entry, known: Option<&Entry>) -> Entry {
-        let path = self.evidence_path(&blank.name);
-        let stamp = stamp(&path);
-        if let Some(known) = known.filter(|known| stamp.is_some() && known.stamp == stamp) {
-            return known.clone();
-        }
-        let Ok(text) = fs::read(&path) else { return blank.clone() };
-        let blank = Entry { stamp, ..blank.clone() };
-        match serde_json::from_slice::<Summary>(&text) {
-            Ok(it) => Entry {
-                verdict: it.verdict,
-                duration_ms: Some(it.duration_ms),
-                class: it.class,
-                cause: it.diagnosis.and_then(|found| found.causes.into_iter().next()).map(|cause| cause.name),
-                summary: it
-                    .failure
-                    .map(|failure| format!("{}: wanted {}, got {}", failure.expectation, failure.wanted, failure.got))
-                    .or(it.trouble.map(|trouble| trouble.what))
-                    .or(it.waiting_for.last().map(|what| format!("was waiting for {what}"))),
-                ..blank
-            },
-            Err(error) => Entry {
-                verdict: Verdict::Errored,
-                class: Some(Class::Suite),
-                summary: Some(format!("evidence file {} is damaged ({error}): run the check again", path.display())),
-                ..blank
-            },
-        }
+            troubles: Vec::new(),
+        };
+        (ledger, digests)
     }
 
     /// Lets a check in: many at once, or one alone that measures. That one waits for a moment when nobody is inside, but only
@@ -312,18 +315,6 @@ impl RunFolder {
     }
 }
 
-/// The part of the evidence that the ledger needs; skipping the exchanges keeps folding cheap.
-#[derive(Deserialize)]
-struct Summary {
-    verdict: Verdict,
-    class: Option<Class>,
-    diagnosis: Option<Diagnosis>,
-    failure: Option<Failure>,
-    trouble: Option<Trouble>,
-    waiting_for: Vec<String>,
-    duration_ms: f64,
-}
-
 impl Entry {
     fn not_run(check: &Check) -> Self {
         Self {
@@ -331,12 +322,37 @@ impl Entry {
             name: check.name.to_owned(),
             title: check.title.to_owned(),
             area: check.area,
+            impact: check.impact.to_owned(),
             verdict: Verdict::NotRun,
             duration_ms: None,
             class: None,
             summary: None,
             cause: None,
             stamp: None,
+        }
+    }
+
+    /// The same check, not run.
+    fn blank(&self) -> Self {
+        Self { verdict: Verdict::NotRun, duration_ms: None, class: None, summary: None, cause: None, stamp: None, ..self.clone() }
+    }
+
+    fn of(it: &Evidence, stamp: String) -> Self {
+        let broken = |failure: &Failure| format!("{}: wanted {}, got {}", failure.expectation, failure.wanted, failure.got);
+        let waited = || it.waiting_for.last().map(|what| format!("was waiting for {what}"));
+        let cause = it.diagnosis.as_ref().and_then(|found| found.causes.first());
+        Self {
+            id: it.id,
+            name: it.name.clone(),
+            title: it.title.clone(),
+            area: it.area,
+            impact: it.impact.clone(),
+            verdict: it.verdict,
+            duration_ms: Some(it.duration_ms),
+            class: it.class,
+            cause: cause.map(|cause| cause.name.clone()),
+            summary: it.failure.as_ref().map(broken).or(it.trouble.as_ref().map(|it| it.what.clone())).or_else(waited),
+            stamp: Some(stamp),
         }
     }
 }
@@ -353,7 +369,8 @@ fn grouped(checks: &[Entry]) -> Vec<Group> {
     all
 }
 
-fn stamp(path: &Path) -> Option<String> {
+/// Size and time of a file: while they stay, it need not be read again.
+pub(crate) fn stamp(path: &Path) -> Option<String> {
     let about = fs::metadata(path).ok()?;
     let modified = about.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some(format!("{}-{}", about.len(), modified.as_nanos()))
@@ -365,22 +382,29 @@ fn new_run_id() -> String {
     format!("{now}-{}", &uuid::Uuid::new_v4().simple().to_string()[..4])
 }
 
-/// Writes JSON beside the place and renames, so that a reader sees the old file or the new one, never half of either.
-pub(crate) fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let beside = beside(path);
-    let write = |file| {
-        let mut file = BufWriter::new(file);
-        serde_json::to_writer_pretty(&mut file, value)?;
-        file.flush()
-    };
-    let written = File::create(&beside).and_then(write).and_then(|()| fs::rename(&beside, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    written
+/// JSON for people and tools.
+pub(crate) fn to_json(value: &impl Serialize) -> Result<Vec<u8>, NotWritten> {
+    serde_json::to_vec_pretty(value).map_err(|error| NotWritten::Io(PathBuf::new(), error.into()))
 }
 
-fn beside(path: &Path) -> PathBuf {
+/// Writes JSON whole, and not at all if there is a secret in it.
+pub(crate) fn write_whole(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    to_json(value).and_then(|text| leaks::write(path, &text)).map_err(|error| match error {
+        NotWritten::Io(_, error) => error,
+        secret @ NotWritten::Secret { .. } => io::Error::other(secret.to_string()),
+    })
+}
+
+/// Reads JSON.
+///
+/// # Errors
+/// No such file, or a damaged one, with its path.
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> {
+    let text = fs::read(path).map_err(|error| format!("{}: {error}; run the checks first", path.display()))?;
+    serde_json::from_slice(&text).map_err(|error| format!("{} is damaged: {error}", path.display()))
+}
+
+pub(crate) fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}.tmp", &uuid::Uuid::new_v4().simple().to_string()[..8]))
 }

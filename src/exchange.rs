@@ -145,6 +145,19 @@ pub struct Judged {
     pub about: Vec<u32>,
 }
 
+/// Timed samples of one route, with the agreement that they were held against.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Measured {
+    /// `GET /health`, `WS welcome`.
+    pub route: String,
+    /// In the order they were taken, in milliseconds.
+    pub samples_ms: Vec<f64>,
+    /// The median may not exceed this, in milliseconds.
+    pub median_limit_ms: f64,
+    /// No more than one sample in twenty may exceed this, in milliseconds.
+    pub tail_limit_ms: f64,
+}
+
 /// Collects what one check does. Shared by its clients; every method may be called from any thread.
 #[derive(Debug)]
 pub struct Recorder {
@@ -157,6 +170,7 @@ struct State {
     exchanges: Vec<Exchange>,
     judged: Vec<Judged>,
     notes: Vec<String>,
+    measured: Vec<Measured>,
     waiting: Vec<(u64, String)>,
     next_wait: u64,
     phase: Option<Phase>,
@@ -171,6 +185,8 @@ pub struct Snapshot {
     pub judged: Vec<Judged>,
     /// Remarks: which permitted variant was seen, what was not tried and why.
     pub notes: Vec<String>,
+    /// Routes that were timed against an agreement.
+    pub measured: Vec<Measured>,
 }
 
 impl Recorder {
@@ -243,6 +259,11 @@ impl Recorder {
         }
     }
 
+    /// Adds the timed samples of a route.
+    pub fn measure(&self, measured: Measured) {
+        self.state().measured.push(measured);
+    }
+
     /// Redacts once more what is already recorded, after secrets became known that the service gave away.
     pub fn redact_again(&self) {
         for exchange in &mut self.state().exchanges {
@@ -297,8 +318,8 @@ impl Recorder {
     #[must_use]
     pub fn take(&self) -> Snapshot {
         let mut state = self.state();
-        let State { exchanges, judged, notes, .. } = std::mem::take(&mut *state);
-        Snapshot { exchanges, judged, notes }
+        let State { exchanges, judged, notes, measured, .. } = std::mem::take(&mut *state);
+        Snapshot { exchanges, judged, notes, measured }
     }
 
     /// Bytes sent and received within the check's own phase.

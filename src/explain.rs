@@ -1,9 +1,9 @@
 //! The story of a failure, told again from what a run left behind.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::config::Places;
-use crate::evidence::{Evidence, Ledger};
+use crate::evidence::{Evidence, Ledger, read_json};
 use crate::report::{Around, story};
 
 /// An exit code and what to print.
@@ -15,7 +15,7 @@ pub type Told = Result<String, (u8, String)>;
 /// 1 if there are any; 2 if there is no run.
 pub fn groups(places: &Places) -> Told {
     let path = latest(places).join("results.json");
-    let ledger: Ledger = read(&path).map_err(|error| (2, error))?;
+    let ledger: Ledger = read_json(&path).map_err(|error| (2, error))?;
     let mut lines = vec![format!("run {} against {}", ledger.run_id, ledger.target)];
     lines.extend(ledger.totals.iter().filter(|(_, count)| **count > 0).map(|(verdict, count)| format!("{count:>4} {verdict}")));
     lines.extend(ledger.causes.iter().map(crate::evidence::Group::in_words));
@@ -44,7 +44,7 @@ pub fn check(places: &Places, check: &str) -> Told {
     }
     found.sort();
     let newest = found.into_iter().rev().find_map(|(_, path)| {
-        let evidence: Evidence = read(&path).ok()?;
+        let evidence: Evidence = read_json(&path).ok()?;
         evidence.class.is_some().then_some((evidence, path))
     });
     let Some((evidence, path)) = newest else {
@@ -62,12 +62,8 @@ pub fn check(places: &Places, check: &str) -> Told {
     Ok(text)
 }
 
-fn latest(places: &Places) -> PathBuf {
+/// The folder of the newest run.
+pub(crate) fn latest(places: &Places) -> PathBuf {
     let named = std::fs::read_to_string(places.out.join("latest.txt"));
     named.map_or_else(|_| places.out.join("latest"), |run_id| places.out.join(run_id.trim()))
-}
-
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> {
-    let text = std::fs::read(path).map_err(|error| format!("{}: {error}; run the checks first", path.display()))?;
-    serde_json::from_slice(&text).map_err(|error| format!("{} is damaged: {error}", path.display()))
 }

@@ -8,13 +8,14 @@
 //! | what must hold, and how it is said | [`expect`], [`event`], [`history`] |
 //! | what crosses the wire | [`http`] and [`reply`], [`sse`], [`dial`], [`refusal`] and [`ws`] with its `inbox`, over [`net`], [`wire`] and [`io`] |
 //! | who asks | [`identity`], [`token`], `users` |
-//! | what is left behind | [`exchange`], [`evidence`], [`report`], [`secret`] |
+//! | what is left behind | [`exchange`], [`about`], [`evidence`], [`secret`]; what people and tools read of it: [`report`] |
 //! | why it failed | [`diagnose`]; before and after a run [`doctor`], [`explain`], [`repro`] |
 //! | where it runs | [`config`], [`suite`] |
 //!
 //! Borders, kept by clippy's `disallowed-methods`: only [`config`] reads the environment, only [`net`] and [`dial`] open
 //! connections, only [`poll`] sleeps.
 
+pub mod about;
 pub mod advertised;
 mod certificate;
 pub mod check;

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
+use aho_corasick::AhoCorasick;
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{GeneralPurpose, STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use once_cell::sync::Lazy;
 use sha2::{Digest as _, Sha256};
 
@@ -40,12 +41,23 @@ impl std::fmt::Debug for Secret {
 /// Shorter values are not replaced: they would blank out ordinary words.
 const SHORTEST_SECRET: usize = 6;
 
+/// What a value looks like inside a longer text in base64, where `shift` bytes stand before it: only the characters that it
+/// alone decides.
+fn inside_base64(value: &str, shift: usize, alphabet: &GeneralPurpose) -> String {
+    let encoded = alphabet.encode([&b"\0\0"[..shift], value.as_bytes()].concat());
+    let start = (shift * 8).div_ceil(6);
+    let end = (shift + value.len()) * 8 / 6;
+    encoded[start..end].to_owned()
+}
+
 #[derive(Default)]
 struct Known {
     /// Every form in which a secret may appear.
     forms: BTreeSet<String>,
     /// Tokens, which are redacted by their shape, by the fingerprint that stands in their place.
     tokens: BTreeMap<String, String>,
+    /// Finds any of the forms; none while it must be made anew.
+    finder: Option<AhoCorasick>,
 }
 
 static KNOWN: Lazy<Mutex<Known>> = Lazy::new(Mutex::default);
@@ -65,7 +77,47 @@ pub fn remember(value: &str) {
     let base64 = STANDARD.encode(value).trim_end_matches('=').to_owned();
     // In a JSON text, quotes and line ends of a secret are escaped.
     let json = serde_json::Value::from(value).to_string().trim_matches('"').to_owned();
-    known.forms.extend([value.to_owned(), base64, base64url, percent, json]);
+    known.forms.extend([value.to_owned(), percent, json]);
+    for shift in 0..3 {
+        known.forms.extend([&STANDARD_NO_PAD, &URL_SAFE_NO_PAD].map(|alphabet| inside_base64(value, shift, alphabet)));
+    }
+    known.forms.extend([base64, base64url]);
+    known.finder = None;
+}
+
+/// A throw-away secret that goes with the real ones, to see that none is left anywhere.
+#[must_use]
+pub fn canary() -> &'static str {
+    static CANARY: Lazy<String> = Lazy::new(|| {
+        let canary = format!("canary-{}", uuid::Uuid::new_v4().simple());
+        remember(&canary);
+        canary
+    });
+    &CANARY
+}
+
+/// A secret in a text, where none may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leak {
+    /// What was found.
+    pub what: &'static str,
+    /// Where it begins, in bytes.
+    pub at: usize,
+}
+
+/// Finds a known secret in any of its forms, or anything that has the shape of a JWT.
+#[must_use]
+pub fn find_secret(text: &str) -> Option<Leak> {
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if known.finder.is_none() {
+        known.finder = AhoCorasick::new(&known.forms).ok();
+    }
+    // Without a finder nothing could be found, so everything would look clean.
+    let Some(finder) = &known.finder else {
+        return Some(Leak { what: "the search for secrets cannot be made, so perhaps one", at: 0 });
+    };
+    let secret = finder.find(text).map(|found| Leak { what: "a known secret", at: found.start() });
+    secret.or_else(|| token_in(text).map(|(start, _)| Leak { what: "a token", at: start }))
 }
 
 /// The known token behind the `<jwt:…>` in a redacted text, for an experiment with the very token that was refused.
@@ -93,21 +145,31 @@ pub fn redact(text: &str) -> String {
 /// `eyJ` opens every JWT (`{"` in base64url); `ZXlK` is the same once more encoded, as in the `jwt.<…>` subprotocol.
 const TOKEN_STARTS: [&str; 2] = ["eyJ", "ZXlK"];
 
+/// Shorter ones are words that only begin like a token.
+const SHORTEST_TOKEN: usize = 20;
+
+/// Start and end of the first thing that has the shape of a token.
+fn token_in(text: &str) -> Option<(usize, usize)> {
+    let mut from = 0;
+    while let Some(start) = TOKEN_STARTS.iter().filter_map(|start| text[from..].find(start)).min() {
+        let start = from + start;
+        let rest = &text[start..];
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "-_.=".contains(c))).unwrap_or(rest.len());
+        if end >= SHORTEST_TOKEN {
+            return Some((start, start + end));
+        }
+        from = start + end;
+    }
+    None
+}
+
 fn redact_tokens(text: &str) -> String {
-    const SHORTEST_TOKEN: usize = 20;
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(start) = TOKEN_STARTS.iter().filter_map(|start| rest.find(start)).min() {
-        let (before, from) = rest.split_at(start);
-        let end = from.find(|c: char| !(c.is_ascii_alphanumeric() || "-_.=".contains(c))).unwrap_or(from.len());
-        let (token, after) = from.split_at(end);
-        out.push_str(before);
-        if token.len() >= SHORTEST_TOKEN {
-            let _ = write!(out, "<jwt:{}>", fingerprint(token));
-        } else {
-            out.push_str(token);
-        }
-        rest = after;
+    while let Some((start, end)) = token_in(rest) {
+        out.push_str(&rest[..start]);
+        let _ = write!(out, "<jwt:{}>", fingerprint(&rest[start..end]));
+        rest = &rest[end..];
     }
     out.push_str(rest);
     out

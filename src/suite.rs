@@ -105,7 +105,7 @@ impl Staging {
     pub fn of(env: &Environment, roster: &[&Check], launch: Launch) -> Self {
         let places = Places::of(env);
         let suite = Suite::set_up(env, &places, roster, launch).map(Arc::new).map_err(|error| {
-            let folder = RunFolder::open(&places, roster, env.target_name(), None).ok();
+            let folder = RunFolder::open(env, &places, roster, None).ok();
             NoSuite { error, folder }
         });
         Self { suite }
@@ -133,7 +133,7 @@ impl Suite {
             running = Some(handle);
             Ok(launched)
         })?;
-        let folder = RunFolder::open(places, roster, &target.name, Some(&target))?;
+        let folder = RunFolder::open(env, places, roster, Some(&target))?;
         Self::over(target, folder, launch, (running, fault))
     }
 

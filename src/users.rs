@@ -11,7 +11,7 @@ use crate::context::Cx;
 use crate::expect::{Held, Is, Trouble};
 use crate::identity::Identity;
 use crate::poll;
-use crate::secret::{Secret, fingerprint};
+use crate::secret::{Secret, canary, fingerprint};
 use crate::token::{Claims, decode};
 
 impl Cx {
@@ -93,7 +93,7 @@ impl Cx {
         let key =
             key.ok_or_else(|| Trouble::suite("no key for test users", format!("export {}=…", self.settings().e2e_key_env)))?;
         let email = self.email(label);
-        let body = json!({"email": email, "name": self.name(label), "permissions": ["read", "write"]});
+        let body = json!({"email": email, "name": format!("{} {}", self.name(label), canary()), "permissions": ["read", "write"]});
         let reply = self.auth().post("/auth/e2e/test-auth", body).header("X-E2E-Bypass-Key", key.expose()).send().await?;
         for token in ["access_token", "refresh_token"] {
             crate::secret::remember(reply.json()[token].as_str().unwrap_or_default());

@@ -42,6 +42,8 @@ pub struct Target {
     pub tokens: Vec<(Secret, Option<Secret>)>,
     /// PEM of a CA to trust beside the public ones.
     pub ca_pem: Option<String>,
+    /// True for a stand-in inside this process.
+    pub embedded: bool,
 }
 
 /// What a started stand-in tells about itself.
@@ -127,6 +129,8 @@ impl<'a> FromIterator<(&'a str, &'a str)> for Environment {
 /// Where things are: found once, from the environment.
 #[derive(Clone, Debug)]
 pub struct Places {
+    /// The suite's own folder.
+    pub root: PathBuf,
     /// The settings file.
     pub config: PathBuf,
     /// The folder that runs are written to: `target/critical`.
@@ -144,6 +148,7 @@ impl Places {
         let target_dir = env.get("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
         let nextest = env.get("NEXTEST_RUN_ID").map(|id| format!("nextest-{id}"));
         Self {
+            root: root.clone(),
             config: env.get("CRITICAL_CONFIG").map_or_else(|| root.join("staging.toml"), PathBuf::from),
             out: env.get("CRITICAL_OUT_DIR").map_or_else(|| target_dir.join("critical"), PathBuf::from),
             run_id: env.get("CRITICAL_RUN_ID").map(str::to_owned).or(nextest),
@@ -208,6 +213,7 @@ pub fn load(config: &Path, env: &Environment, launch: impl FnOnce() -> Result<La
         e2e_key: None,
         tokens: Vec::new(),
         ca_pem: launched.as_ref().and_then(|it| it.ca_pem.clone()),
+        embedded,
         name,
         settings,
     };

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use netra_critical::config::Sla;
-use netra_critical::exchange::ms;
+use netra_critical::exchange::{Measured, ms};
 use netra_critical::expect::Trouble;
 use netra_critical::history::median;
 use netra_critical::identity::Identity;
@@ -101,6 +101,12 @@ fn judge(cx: &Cx, route: &str, sla: Sla, samples: &[f64]) -> Held {
     let high = samples.iter().copied().fold(0.0, f64::max);
     let mid = median(samples);
     let told = format!("n = {n}, min {low:.1} ms, median {mid:.1} ms, max {high:.1} ms");
+    cx.recorder().measure(Measured {
+        route: route.to_owned(),
+        samples_ms: samples.to_vec(),
+        median_limit_ms: sla.median_ms,
+        tail_limit_ms: sla.tail_ms,
+    });
     cx.note(format!("{route}: {told}; SLA median {} ms, tail {} ms", sla.median_ms, sla.tail_ms));
     cx.must(format!("{route}: the median is within its SLA")).class(Class::Sla).that(
         n > 0 && mid <= sla.median_ms,

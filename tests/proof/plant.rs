@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use netra_critical::evidence::Evidence;
 
 /// Runs at the same time: most of a run is waiting.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 10;
 /// The same for runs of all checks: they keep two cores busy, and what is measured must not wait for the processor.
 const WHOLE_AT_ONCE: usize = 4;
 /// Deadlines of `staging.toml` for a service that hangs on purpose: long enough for a sound one, short enough to wait for.
