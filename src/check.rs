@@ -16,7 +16,8 @@ use crate::evidence::{Evidence, SCHEMA};
 use crate::exchange::{Phase, ms};
 use crate::expect::{Class, Failure, Held, Stop, Trouble};
 use crate::poll;
-use crate::report;
+use crate::report::leaks::NotWritten;
+use crate::report::{self, terminal};
 use crate::suite::{NoSuite, Staging, Suite};
 use crate::time::now_iso;
 
@@ -148,11 +149,20 @@ impl Check {
         evidence.queued_ms = ms(queued);
         evidence.left_behind = left_behind;
         if let Err(error) = suite.folder.write(&evidence) {
+            let secret = matches!(error, NotWritten::Secret { .. });
             evidence.verdict = Verdict::Errored;
             evidence.class = Some(Class::Suite);
-            let remedy =
-                "free some space or make the folder writable, or set CRITICAL_OUT_DIR: a check without evidence is no pass";
-            evidence.trouble = Some(Trouble { what: error, remedy: remedy.to_owned(), class: Class::Suite, about: Vec::new() });
+            let (what, remedy) = (error.to_string(), error.remedy().to_owned());
+            evidence.trouble = Some(Trouble { what, remedy, class: Class::Suite, about: Vec::new() });
+            let bare = evidence.bare();
+            // So that the ledger says it too; where nothing can be written at all, the text below does.
+            let _ = suite.folder.write(&bare);
+            if secret {
+                evidence = bare;
+            }
+        }
+        if let Some(around) = &suite.around {
+            terminal::ended(&suite.folder, around, &evidence);
         }
         if evidence.verdict == Verdict::Passed {
             Ok(())
@@ -184,7 +194,7 @@ impl Check {
             let (what, remedy) = (error.what.clone(), error.remedy.clone());
             evidence.trouble = Some(Trouble { what, remedy, class: Class::Suite, about: Vec::new() });
             if let Err(error) = folder.write(&evidence) {
-                text.push_str(&error);
+                text.push_str(&error.to_string());
             }
         }
         NotPassed(text)

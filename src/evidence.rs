@@ -92,6 +92,25 @@ pub struct Evidence {
     pub exchanges: Vec<Exchange>,
 }
 
+impl Evidence {
+    /// The same without anything that came from the service: for when the whole cannot be left.
+    #[must_use]
+    pub fn bare(&self) -> Self {
+        Self {
+            diagnosis: None,
+            failure: None,
+            class_because: None,
+            waiting_for: Vec::new(),
+            expectations: Vec::new(),
+            notes: Vec::new(),
+            measured: Vec::new(),
+            left_behind: Vec::new(),
+            exchanges: Vec::new(),
+            ..self.clone()
+        }
+    }
+}
+
 /// The ledger: `results.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ledger {
@@ -222,6 +241,11 @@ impl RunFolder {
         Ok(Self { run_id: ledger.run_id, path: path.to_path_buf(), target: ledger.target, roster })
     }
 
+    /// Names of all checks.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.roster.iter().map(|entry| entry.name.as_str())
+    }
+
     /// What the run is about.
     #[must_use]
     pub fn about(&self) -> About {
@@ -239,10 +263,9 @@ impl RunFolder {
     /// # Errors
     /// What the file system says, with the path, or where a secret would have been left. Nothing that was there before is lost:
     /// files are renamed into place.
-    pub fn write(&self, evidence: &Evidence) -> Result<(), String> {
+    pub fn write(&self, evidence: &Evidence) -> Result<(), NotWritten> {
         let path = self.evidence_path(&evidence.name);
-        let text = to_json(evidence).map_err(|error| error.to_string())?;
-        leaks::write(&path, &text).map_err(|error| error.to_string())?;
+        leaks::write(&path, &to_json(evidence)?)?;
         fold::keep(&path, evidence);
         fold::fold(self, Some(&evidence.name))
     }

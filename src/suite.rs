@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use rustls::ClientConfig;
 
 use crate::check::Check;
-use crate::config::{self, ConfigError, Deadlines, Environment, Launched, Places, Target};
+use crate::config::{self, ConfigError, Deadlines, Environment, Launched, Places, Surroundings, Target};
 use crate::evidence::RunFolder;
 use crate::net;
 
@@ -59,6 +59,8 @@ pub struct Suite {
     pub(crate) http_tls: ClientConfig,
     /// TLS for WebSockets: HTTP/1.1 only, as the upgrade wants it (RFC 6455 §4.1).
     pub(crate) ws_tls: Arc<ClientConfig>,
+    /// Where the run is told as it goes on; nowhere for a suite that is not the process's own.
+    pub(crate) around: Option<Surroundings>,
     launch: Launch,
     embedded: Option<Mutex<Running>>,
     fault: Option<String>,
@@ -92,7 +94,10 @@ impl Staging {
         if let Some(suite) = living {
             return Self { suite };
         }
-        let made = Self::of(&Environment::of_process(), roster, launch);
+        let mut made = Self::of(&Environment::of_process(), roster, launch);
+        if let Some(suite) = made.suite.as_mut().ok().and_then(Arc::get_mut) {
+            suite.around = Some(Surroundings::of(&Environment::of_process(), std::env::args().skip(1).collect()));
+        }
         *shared = match &made.suite {
             Ok(suite) => Shared::Suite(Arc::downgrade(suite)),
             Err(failed) => Shared::Failed(failed.clone()),
@@ -146,7 +151,17 @@ impl Suite {
         let http_tls = net::client_config(target.ca_pem.as_deref(), &["h2", "http/1.1"])?;
         let ws_tls = Arc::new(net::client_config(target.ca_pem.as_deref(), &["http/1.1"])?);
         let http = net::http_client(&http_tls, Deadlines::of(target.settings.deadlines.connect_ms))?;
-        Ok(Self { target: Arc::new(target), folder, http, http_tls, ws_tls, launch, embedded: running.map(Mutex::new), fault })
+        Ok(Self {
+            target: Arc::new(target),
+            folder,
+            http,
+            http_tls,
+            ws_tls,
+            around: None,
+            launch,
+            embedded: running.map(Mutex::new),
+            fault,
+        })
     }
 
     /// True if the target is a stand-in of this process.

@@ -156,6 +156,43 @@ impl Places {
     }
 }
 
+/// Where the output of a run goes, and what else runs it.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Colours are not wanted (`NO_COLOR`, whatever its value but an empty one).
+    pub no_color: bool,
+    /// GitHub Actions runs it.
+    pub github: bool,
+    /// The file of the job's summary there.
+    pub step_summary: Option<PathBuf>,
+    /// A runner with a process a check runs it (nextest).
+    pub process_per_check: bool,
+    /// libtest runs one check after the other.
+    pub one_thread: bool,
+    /// What libtest was told: filters and options.
+    pub arguments: Vec<String>,
+}
+
+impl Surroundings {
+    /// Reads them.
+    #[must_use]
+    pub fn of(env: &Environment, arguments: Vec<String>) -> Self {
+        let told = |option: &str| {
+            let after = arguments.iter().skip_while(|it| *it != option).nth(1);
+            after.cloned().or_else(|| arguments.iter().find_map(|it| it.strip_prefix(option)?.strip_prefix('=').map(str::to_owned)))
+        };
+        let threads = told("--test-threads").or_else(|| env.get("RUST_TEST_THREADS").map(str::to_owned));
+        Self {
+            no_color: env.get("NO_COLOR").is_some(),
+            github: env.get("GITHUB_ACTIONS") == Some("true"),
+            step_summary: env.get("GITHUB_STEP_SUMMARY").map(PathBuf::from),
+            process_per_check: env.get("NEXTEST").is_some(),
+            one_thread: threads.as_deref() == Some("1"),
+            arguments,
+        }
+    }
+}
+
 /// Names a fault that the embedded stand-in is started with.
 pub const FAULT: &str = "CRITICAL_FAULT";
 

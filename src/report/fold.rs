@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use once_cell::sync::Lazy;
 
-use super::{Digest, Run, ctrf, har, html, junit, leaks, markdown, past};
-use crate::about::About;
+use super::leaks::{self, NotWritten};
+use super::{Digest, Run, ctrf, har, html, junit, markdown, past};
 use crate::evidence::{Evidence, Ledger, RunFolder, stamp, to_json};
 
 /// Digests by evidence file, each with the stamp of the file that it was read from.
@@ -54,12 +54,13 @@ pub(crate) fn keep(path: &Path, evidence: &Evidence) -> Arc<Digest> {
 /// Folds the run, one process at a time, unless somebody has done so since `own` was written.
 ///
 /// # Errors
-/// The ledger cannot be written. A report that cannot be is named in the ledger.
-pub(crate) fn fold(folder: &RunFolder, own: Option<&str>) -> Result<(), String> {
-    let cannot = |path: &Path, error: std::io::Error| format!("{} cannot be written: {error}", path.display());
+/// The ledger cannot be written, or a secret would have been left in a report. Any other report that cannot be written is named
+/// in the ledger.
+pub(crate) fn fold(folder: &RunFolder, own: Option<&str>) -> Result<(), NotWritten> {
     let lock_path = folder.path.join(".ledger.lock");
-    let lock = File::create(&lock_path).map_err(|error| cannot(&lock_path, error))?;
-    lock.lock().map_err(|error| cannot(&lock_path, error))?;
+    let cannot = |error| NotWritten::Io(lock_path.clone(), error);
+    let lock = File::create(&lock_path).map_err(cannot)?;
+    lock.lock().map_err(cannot)?;
     let stamped = own.map(|name| (name, stamp(&folder.evidence_path(name))));
     let is_in = |ledger: &Ledger| {
         stamped.as_ref().is_some_and(|(name, stamp)| {
@@ -70,29 +71,43 @@ pub(crate) fn fold(folder: &RunFolder, own: Option<&str>) -> Result<(), String> 
         return Ok(());
     }
     let (mut ledger, digests) = folder.read();
-    let about = folder.about();
-    let mut run = Run::new(about, ledger.clone(), digests, past::Since::default());
+    let mut run = Run::new(folder.about(), ledger.clone(), digests, past::Since::default());
     run.since = past::record(&folder.path, &run);
-    ledger.troubles = write_all(&folder.path, &run);
-    let path = folder.path.join("results.json");
-    to_json(&ledger).and_then(|text| leaks::write(&path, &text)).map_err(|error| error.to_string())
+    let failed = write_all(&folder.path, &mut run);
+    ledger.troubles.clone_from(&run.ledger.troubles);
+    leaks::write(&folder.path.join("results.json"), &to_json(&ledger)?)?;
+    failed.into_iter().find(|it| matches!(it, NotWritten::Secret { .. })).map_or(Ok(()), Err)
 }
 
-/// Writes every report of a run; gives what could not be written, and why.
-fn write_all(folder: &Path, run: &Run) -> Vec<String> {
-    let reports: [(&str, Result<String, String>); 5] = [
-        ("report.md", Ok(markdown::file(run))),
-        ("junit.xml", junit::file(run)),
-        ("ctrf.json", Ok(ctrf::file(run))),
-        ("run.har", Ok(har::file(run))),
-        ("report.html", html::file(run)),
+/// The run as it is now, against earlier ones; writes nothing.
+pub(crate) fn current(folder: &RunFolder) -> Run {
+    let (mut ledger, digests) = folder.read();
+    ledger.troubles = folder.written().map(|written| written.troubles).unwrap_or_default();
+    let mut run = Run::new(folder.about(), ledger, digests, past::Since::default());
+    run.since = past::against(&folder.path, &run);
+    run
+}
+
+/// Writes every report of a run; gives those that could not be written. What people read comes last and names them.
+fn write_all(folder: &Path, run: &mut Run) -> Vec<NotWritten> {
+    type Format = (&'static str, fn(&Run) -> Result<String, String>);
+    const FORMATS: [Format; 5] = [
+        ("junit.xml", junit::file),
+        ("ctrf.json", |run| Ok(ctrf::file(run))),
+        ("run.har", |run| Ok(har::file(run))),
+        ("report.html", html::file),
+        ("report.md", |run| Ok(markdown::file(run))),
     ];
-    let written = reports.into_iter().map(|(name, text)| {
+    let mut failed = Vec::new();
+    for (name, make) in FORMATS {
         let path = folder.join(name);
-        let text = text.map_err(|error| format!("{name} cannot be made: {error}; this is a defect of the suite"))?;
-        leaks::write(&path, text.as_bytes()).map_err(|error| error.to_string())
-    });
-    written.filter_map(Result::err).collect()
+        let text = make(run).map_err(|error| NotWritten::Io(path.clone(), std::io::Error::other(error)));
+        if let Err(error) = text.and_then(|text| leaks::write(&path, text.as_bytes())) {
+            run.ledger.troubles.push(error.to_string());
+            failed.push(error);
+        }
+    }
+    failed
 }
 
 /// Reads the run of a folder again, and writes its reports again.
@@ -101,10 +116,6 @@ fn write_all(folder: &Path, run: &Run) -> Vec<String> {
 /// No run there, or a ledger that cannot be written.
 pub fn render(folder: &Path) -> Result<Run, String> {
     let folder = RunFolder::of(folder)?;
-    fold(&folder, None)?;
-    let (ledger, digests) = folder.read();
-    let about: About = folder.about();
-    let mut run = Run::new(about, ledger, digests, past::Since::default());
-    run.since = past::against(&folder.path, &run);
-    Ok(run)
+    fold(&folder, None).map_err(|error| error.to_string())?;
+    Ok(current(&folder))
 }

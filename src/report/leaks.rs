@@ -30,6 +30,22 @@ pub enum NotWritten {
     },
 }
 
+impl NotWritten {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Io(..) => {
+                "free some space or make the folder writable, or set CRITICAL_OUT_DIR: a check without evidence is no pass"
+            }
+            Self::Secret { .. } => {
+                "treat what stood there as known to others if an earlier file of this run was passed on; the place that writes this \
+                 field must redact it: a defect of the suite"
+            }
+        }
+    }
+}
+
 impl fmt::Display for NotWritten {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

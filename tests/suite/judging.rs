@@ -182,6 +182,8 @@ fn broken(run: &Run) -> Vec<&'static str> {
 #[case::tool_not_completed(&["agent_started", "agent_thinking", "tool_executing", "agent_completed"], &["tools_pair"])]
 #[case::tool_not_executed(&["agent_started", "agent_thinking", "tool_completed", "agent_completed"], &["tools_pair"])]
 #[case::late_thinking(&["agent_started", "agent_thinking", "tool_executing", "tool_completed", "agent_thinking", "agent_completed"], &["keeps_order"])]
+#[case::piece_before_a_tool(&["agent_started", "agent_thinking", "partial_result", "tool_executing", "tool_completed", "agent_completed"], &["keeps_order"])]
+#[case::piece_after_the_end(&["agent_started", "agent_thinking", "tool_executing", "tool_completed", "agent_completed", "partial_result"], &["keeps_order", "ends_once"])]
 #[case::no_end(&SOUND[..5], &["ends_once"])]
 #[case::two_ends(&["agent_started", "agent_thinking", "tool_executing", "tool_completed", "agent_completed", "agent_completed"], &["ends_once"])]
 #[case::after_the_end(&["agent_started", "agent_thinking", "tool_executing", "tool_completed", "agent_completed", "agent_thinking"], &["keeps_order", "ends_once"])]
@@ -201,7 +203,42 @@ fn a_gap_a_stray_thread_another_tool_and_a_missing_field_are_told() {
     assert_eq!(change(2, |event| event.thread_id = "other".to_owned()), ["stays_in"]);
     assert_eq!(change(3, |event| event.payload["tool_name"] = json!("other")), ["tools_pair"]);
     assert_eq!(change(1, |event| event.payload["reasoning"] = json!("")), ["is_complete"]);
+    // A tool without a name pairs with nothing, not even with another one.
+    let mut nameless = run(&SOUND);
+    nameless.events[2..4].iter_mut().for_each(|event| event.payload["tool_name"] = json!(""));
+    assert_eq!(broken(&nameless), ["tools_pair", "is_complete"]);
+    let mut silent = run(&SOUND);
+    silent.events[4].payload["is_final"] = json!("no");
+    let told = silent.is_complete().expect_err("must be told");
+    assert!(told.wanted.starts_with("partial_result with /is_final true or false"), "{told:?}");
     assert_eq!(change(5, |event| event.agent_name = String::new()), ["is_complete"]);
+}
+
+#[test]
+fn runs_are_picked_by_thread_in_the_order_of_their_beginning() {
+    let of = |kind: &str, run: &str, thread: &str| {
+        let mut frame = frame(kind, 1);
+        (frame["run_id"], frame["thread_id"]) = (json!(run), json!(thread));
+        arrived(frame)
+    };
+    let frames = [
+        of("agent_started", "b", "t"),
+        of("agent_started", "a", "t"),
+        of("agent_started", "x", "other"),
+        of("agent_completed", "a", "t"),
+        of("agent_thinking", "b", "t"),
+        of("agent_error", "b", "t"),
+    ];
+    let runs = Run::of_thread(&events(&frames), "t");
+    assert_eq!(runs.iter().map(|run| run.id.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+    assert_eq!(runs[0].kinds(), ["agent_started", "agent_thinking", "agent_error"]);
+    assert_eq!(runs[0].terminal().map(|event| event.kind.as_str()), Some("agent_error"));
+    assert_eq!(runs[1].terminal().map(|event| event.kind.as_str()), Some("agent_completed"));
+    assert_eq!((runs[0].answer(), runs[1].answer()), ("", "An answer"));
+    assert!(runs[0].partials().is_empty());
+    let sound = run(&SOUND);
+    assert_eq!(sound.partials().iter().map(|event| event.kind.as_str()).collect::<Vec<_>>(), ["partial_result"]);
+    assert!(run(&SOUND[..5]).terminal().is_none());
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod diagnosis_causes;
 mod diagnosis_plant;
 mod judging;
 mod readme;
+mod reports;
 #[path = "../stand_in.rs"]
 mod stand_in;
 mod verdicts;

@@ -1,7 +1,9 @@
 //! Verdicts: what passes, what fails, what is errored, and what is printed.
 
 use netra_critical::evidence::Ledger;
+use netra_critical::exchange::Kind;
 use netra_critical::{Held, Mismatch, Verdict};
+use rstest::rstest;
 use serde_json::json;
 
 use crate::{PROBE, Stage, told};
@@ -44,6 +46,21 @@ async fn a_check_without_traffic_is_errored() {
     let text = told(PROBE.run(stage.staging.clone(), async |cx| cx.must("one is one").equal(&1, &1)).await);
     assert!(text.contains("0 bytes sent and 0 received"), "{text}");
     assert_eq!(stage.evidence().verdict, Verdict::Errored);
+}
+
+#[rstest]
+#[case::nothing_came_back(120, 0)]
+#[case::nothing_was_sent(0, 120)]
+#[tokio::test]
+async fn a_check_with_traffic_one_way_only_is_errored(#[case] sent: u64, #[case] received: u64) {
+    let stage = Stage::new();
+    let outcome = PROBE.run(stage.staging.clone(), async |cx| {
+        let id = cx.recorder().begin(Kind::Http, "nobody", false, "GET", "https://127.0.0.1/");
+        cx.recorder().update(id, |x| (x.bytes_sent, x.bytes_received) = (sent, received));
+        cx.must("one is one").equal(&1, &1)
+    });
+    let text = told(outcome.await);
+    assert!(text.contains(&format!("{sent} bytes sent and {received} received")), "{text}");
 }
 
 #[tokio::test]
@@ -142,7 +159,7 @@ async fn the_ledger_adds_up_and_names_a_damaged_file() {
     let stage = Stage::new();
     let suite = stage.staging.suite().expect("a suite");
     let verdicts = |ledger: &Ledger| ledger.checks.iter().map(|entry| entry.verdict).collect::<Vec<_>>();
-    assert_eq!(verdicts(&suite.folder.ledger()), [Verdict::NotRun]);
+    assert_eq!(verdicts(&suite.folder.read().0), [Verdict::NotRun]);
     let outcome =
         PROBE.run(stage.staging.clone(), async |cx| cx.anonymous().get("/health").send().await?.must("health answers").status(200));
     assert!(outcome.await.is_ok());
@@ -151,7 +168,7 @@ async fn the_ledger_adds_up_and_names_a_damaged_file() {
     assert_eq!(verdicts(&read), [Verdict::Passed]);
     assert_eq!(read.totals.values().sum::<usize>(), read.checks.len());
     std::fs::write(suite.folder.evidence_path("probe"), "{\"schema\":1,").expect("half a file");
-    let damaged = suite.folder.ledger();
+    let damaged = suite.folder.read().0;
     assert_eq!(verdicts(&damaged), [Verdict::Errored]);
     assert!(damaged.checks[0].summary.as_deref().is_some_and(|text| text.contains("probe.json is damaged")), "{damaged:?}");
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use axum::{body::Body, http::header, response::Response};
-use futures_util::{StreamExt as _, future::BoxFuture};
+use futures_util::{StreamExt as _, future::BoxFuture, stream};
 use serde_json::Value;
 use tokio::{
     sync::{
@@ -115,10 +115,10 @@ impl Family for Controls {
             let lies = Arc::clone(&app.lies);
             let streams = answer.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
             if lies.tells(JITTER) {
-                jitter(ANSWERS, lies.count("jitter of answers")).await;
+                pause(delay(ANSWERS, lies.count("jitter of answers"))).await;
                 if streams {
                     let stream = STREAMS + lies.count("jitter of streams");
-                    return answer.map(|body| paced(body, move |at| jitter(stream, at)));
+                    return answer.map(|body| travelling(body, stream));
                 }
             }
             if lies.tells(REORDER) {
@@ -161,10 +161,6 @@ const ANSWERS: u64 = 0;
 const STREAMS: u64 = 1 << 32;
 const SOCKETS: u64 = 2 << 32;
 
-async fn jitter(sequence: u64, at: u64) {
-    pause(delay(sequence, at)).await;
-}
-
 fn delay(sequence: u64, at: u64) -> Duration {
     Duration::from_millis(roll(sequence, at, JITTER_MS + 1))
 }
@@ -178,6 +174,25 @@ fn ordinal(lies: &Lies, connection_id: &str) -> u64 {
         lies.memory().counts.insert(key, ordinal);
         ordinal
     })
+}
+
+/// The body, each piece of it on the way for a time of its own since it set out: delays do not add up.
+fn travelling(body: Body, sequence: u64) -> Body {
+    let (sender, pieces) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut pieces = body.into_data_stream().enumerate();
+        while let Some((at, piece)) = pieces.next().await {
+            let due = Instant::now() + delay(sequence, at as u64);
+            if sender.send((due, piece.unwrap_or_default())).is_err() {
+                break;
+            }
+        }
+    });
+    Body::from_stream(stream::unfold(pieces, |mut pieces| async move {
+        let (due, piece) = pieces.recv().await?;
+        sleep_until(due).await;
+        Some((Ok::<_, Infallible>(piece), pieces))
+    }))
 }
 
 /// The body, each piece of it after a wait of its own.

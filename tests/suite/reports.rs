@@ -1,0 +1,382 @@
+//! What a run leaves for people: the report, the terminal, GitHub; what happens to it when a run is killed, when the disk is
+//! full, when a secret slips through.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use netra_critical::check::Verdict;
+use netra_critical::evidence::{Evidence, Ledger, read_json};
+use netra_critical::poll;
+use netra_critical::report::{github, markdown, terminal};
+use netra_stand_in::{Options, StandIn};
+use tempfile::TempDir;
+
+use crate::{PROBE, Stage, told};
+
+/// Tokens signed here without the claim `token_type`, and nothing else wrong.
+const SEED: &str = "token_source = \"mint\"\nfresh_users = true\n[mint]\ntoken_type = \"\"\n";
+
+/// The built checks, in a folder of their own.
+struct Checks {
+    out: TempDir,
+    env: BTreeMap<&'static str, String>,
+}
+
+impl Checks {
+    fn new() -> Self {
+        let out = tempfile::tempdir().expect("a temporary folder");
+        Self { env: BTreeMap::from([("CRITICAL_OUT_DIR", out.path().display().to_string())]), out }
+    }
+
+    fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.env.insert(name, value.to_owned());
+        self
+    }
+
+    /// With these keys of the stand-in's target changed.
+    fn set(self, settings: &str) -> Self {
+        let mut file: toml::Table = include_str!("../../staging.toml").parse().expect("staging.toml is TOML");
+        let more: toml::Table = settings.parse().expect("settings");
+        file["targets"]["stand-in"].as_table_mut().expect("a target").extend(more);
+        let config = self.out.path().join("staging.toml");
+        fs::write(&config, file.to_string()).expect("settings");
+        let config = config.display().to_string();
+        self.with("CRITICAL_CONFIG", &config)
+    }
+
+    /// Points it at a server, with its secrets.
+    fn against(self, server: &StandIn) -> Self {
+        let ca = self.out.path().join("ca.pem");
+        fs::write(&ca, server.ca_pem().unwrap_or_default()).expect("a CA file");
+        let checks = self.with("CRITICAL_API_URL", server.api_url()).with("CRITICAL_WS_URL", server.ws_url());
+        let checks = checks.with("CRITICAL_AUTH_URL", server.auth_url()).with("CRITICAL_CA_FILE", &ca.display().to_string());
+        checks.with("JWT_SECRET_STAGING", server.jwt_secret()).with("E2E_OAUTH_SIMULATION_KEY", server.e2e_key())
+    }
+
+    fn command(&self, program: &Path, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).env("RUST_TEST_THREADS", "25");
+        for inherited in
+            ["RUST_BACKTRACE", "CRITICAL_TARGET", "NEXTEST", "NEXTEST_RUN_ID", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "NO_COLOR"]
+        {
+            command.env_remove(inherited);
+        }
+        command.envs(&self.env).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(&crate::built::critical(), arguments).output().expect("the binary runs")
+    }
+
+    fn latest(&self) -> PathBuf {
+        fs::canonicalize(self.out.path().join("latest")).expect("a run")
+    }
+}
+
+fn ledger(run: &Path) -> Ledger {
+    read_json(&run.join("results.json")).expect("a ledger")
+}
+
+fn read(run: &Path, name: &str) -> String {
+    fs::read_to_string(run.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn errors(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+// ---- the report -----------------------------------------------------------------------------------------------------
+
+/// What is the same in the reports of all runs of one situation: headings, the verdict, the table of what is broken.
+fn frame(report: &str) -> Vec<&str> {
+    let same = |line: &&str| ["## ", "### ", "**", "| claim", "| token_type", "| 0"].iter().any(|start| line.starts_with(start));
+    report.lines().filter(same).collect()
+}
+
+/// The example in the documentation is this run's report: `UPDATE_DOCS=1 cargo test --test suite example` writes it anew.
+#[test]
+fn the_example_shows_cause_evidence_and_next_step_in_its_first_screen() {
+    let checks = Checks::new().set(SEED);
+    let output = checks.run(&[]);
+    assert!(!output.status.success());
+    let report = read(&checks.latest(), "report.md");
+    let first_screen: String = report.lines().take(24).collect::<Vec<_>>().join("\n");
+    for part in [
+        "**Not staging.**",
+        "token_type",
+        "our minted token has no token_type",
+        "[targets.stand-in.mint]".replace('[', "\\[").replace(']', "\\]").as_str(),
+        "ours, the suite's configuration",
+        "failed",
+    ] {
+        assert!(first_screen.contains(part), "{part:?} is missing in:\n{first_screen}");
+    }
+    for part in [
+        "## Root causes",
+        "### token_type: ",
+        "| token_type | absent | \"access\" | \"access\" |",
+        "cargo run --bin critical -- ",
+        "timestamp>=",
+        "\"error_code\": \"VALIDATION_FAILED\"",
+    ] {
+        assert!(report.contains(part), "{part:?} is missing in:\n{report}");
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/EXAMPLE.md");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, &report).expect("the example");
+    }
+    let kept = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(
+        frame(&kept),
+        frame(&report),
+        "docs/EXAMPLE.md is not what the suite writes: UPDATE_DOCS=1 cargo test --test suite example"
+    );
+}
+
+#[test]
+fn a_report_of_nothing_but_failures_fits_into_a_comment() {
+    let checks = Checks::new().with("CRITICAL_FAULT", "service-credentials-wrong");
+    checks.run(&[]);
+    let run = checks.latest();
+    let report = read(&run, "report.md");
+    assert!(report.len() <= markdown::LIMIT_BYTES, "{} bytes", report.len());
+    assert!(report.contains("## Failures") && report.trim_end().ends_with("**"), "{report}");
+    assert!(report.contains("told in `report.html`"), "{report}");
+    assert_eq!(ledger(&run).totals.values().sum::<usize>(), 25);
+}
+
+#[test]
+fn a_filtered_run_says_what_did_not_run() {
+    let checks = Checks::new();
+    let output = checks.run(&["test_003"]);
+    assert!(output.status.success());
+    let report = read(&checks.latest(), "report.md");
+    assert!(report.contains("**○ 1 of 25 passed, 24 not run: incomplete**"), "{report}");
+    assert!(report.contains("**Not run**: 001, 002, 004"), "{report}");
+    for part in [
+        "WebSocket handshakes accepted",
+        "server clock: ",
+        "environment as the service reports it: `staging`",
+        "service discovery: 0 bytes",
+        "| JWT_SECRET_STAGING | set | the embedded stand-in |",
+        "| cleaned up | everything |",
+    ] {
+        assert!(report.contains(part), "{part:?} is missing in:\n{report}");
+    }
+}
+
+// ---- the terminal ---------------------------------------------------------------------------------------------------
+
+#[test]
+fn each_check_has_a_line_and_the_run_a_short_block_at_its_end() {
+    let checks = Checks::new().with("CRITICAL_FAULT", "message-lost");
+    let output = checks.run(&[]);
+    let told = errors(&output);
+    let lines = told.lines().take_while(|line| !line.is_empty()).filter(|line| line[..3].parse::<u16>().is_ok()).count();
+    assert_eq!(lines, 25, "{told}");
+    let block: Vec<_> = told.lines().skip_while(|line| !line.starts_with("critical checks · stand-in")).collect();
+    assert!((3..=terminal::BLOCK_LINES).contains(&block.len()), "{told}");
+    assert!(block[1].starts_with("✗ ") && block[1].contains(" of 25 passed"), "{told}");
+    assert!(block.last().is_some_and(|line| line.starts_with("report  ") && line.contains("report.html")), "{told}");
+    assert!(!told.contains('\u{1b}'), "{told}");
+}
+
+#[test]
+fn with_one_thread_the_lines_of_libtest_stay_whole() {
+    let checks = Checks::new();
+    let output = checks.run(&["--test-threads=1", "test_005", "test_010"]);
+    let told = errors(&output);
+    assert!(output.status.success() && told.trim_start().starts_with("critical checks"), "{told}");
+}
+
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    let checks = Checks::new();
+    let in_terminal = |checks: &Checks| {
+        let binary = crate::built::critical();
+        let command = format!("{} test_005", binary.display());
+        let mut script = checks.command(Path::new("script"), &["--quiet", "--return", "--command", &command, "/dev/null"]);
+        String::from_utf8_lossy(&script.output().expect("script(1) runs").stdout).into_owned()
+    };
+    let painted = in_terminal(&checks);
+    assert!(painted.contains("\u{1b}[32m005 passed"), "{painted}");
+    let plain = in_terminal(&checks.with("NO_COLOR", "1"));
+    assert!(plain.contains("005 passed") && !plain.contains("\u{1b}[32m005"), "{plain}");
+}
+
+// ---- GitHub ---------------------------------------------------------------------------------------------------------
+
+#[test]
+fn github_gets_annotations_by_cause_and_the_report_as_job_summary() {
+    let checks = Checks::new().set(SEED).with("GITHUB_ACTIONS", "true");
+    let summary = checks.out.path().join("summary.md");
+    fs::write(&summary, "what stood there before\n").expect("a file");
+    let checks = checks.with("GITHUB_STEP_SUMMARY", &summary.display().to_string());
+    let told = errors(&checks.run(&[]));
+    let annotations: Vec<_> = told.lines().filter(|line| line.starts_with("::error ")).collect();
+    assert!((1..=github::ANNOTATIONS_AT_MOST).contains(&annotations.len()), "{told}");
+    let first = annotations[0];
+    assert!(
+        first.starts_with("::error file=tests/critical/test_") && first.contains("(token_type)%3A 0") && first.contains("%0Ado: "),
+        "{first}"
+    );
+    let written = fs::read_to_string(&summary).expect("a summary");
+    assert!(written.starts_with("what stood there before\n# Critical checks · stand-in"), "{written}");
+    let silent = Checks::new();
+    assert!(!errors(&silent.run(&["test_005"])).contains("::error"));
+}
+
+// ---- what goes wrong ------------------------------------------------------------------------------------------------
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_run_leaves_a_ledger_that_says_what_is_missing_and_nothing_earlier_is_lost() {
+    let checks = Checks::new().with("CRITICAL_RUN_ID", "earlier");
+    assert!(checks.run(&["test_005"]).status.success());
+    let earlier = read(&checks.out.path().join("earlier"), "results.json");
+    let checks = checks.with("CRITICAL_RUN_ID", "killed");
+    let mut command = checks.command(&crate::built::critical(), &["--test-threads=1"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary runs");
+    let run = checks.out.path().join("killed");
+    let some = poll::until(Duration::from_secs(60), Duration::from_millis(5), async || {
+        let ledger: Result<Ledger, _> = read_json(&run.join("results.json"));
+        let ended = ledger.map_or(0, |ledger| 25 - ledger.totals[&Verdict::NotRun]);
+        if ended >= 4 { Ok(()) } else { Err(ended) }
+    });
+    some.await.expect("the first checks end");
+    child.kill().expect("SIGKILL");
+    child.wait().expect("it is gone");
+    let ledger = ledger(&run);
+    assert_eq!(ledger.totals.values().sum::<usize>(), 25);
+    assert!(ledger.totals[&Verdict::NotRun] > 0 && ledger.totals[&Verdict::Passed] >= 4, "{:?}", ledger.totals);
+    let report = read(&run, "report.md");
+    assert!(report.contains("**Not run**: ") && report.contains("incomplete**"), "{report}");
+    for file in fs::read_dir(run.join("evidence")).expect("evidence") {
+        let path = file.expect("a file").path();
+        let half = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        assert!(half || read_json::<Evidence>(&path).is_ok(), "{}", path.display());
+    }
+    assert_eq!(read(&checks.out.path().join("earlier"), "results.json"), earlier);
+}
+
+#[test]
+fn two_runs_at_once_do_not_meet() {
+    let checks = Checks::new();
+    let children: Vec<_> = (0..2)
+        .map(|_| {
+            checks
+                .command(&crate::built::critical(), &["test_00"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("it runs")
+        })
+        .collect();
+    for child in children {
+        assert!(child.wait_with_output().expect("it ends").status.success());
+    }
+    let runs: Vec<_> = fs::read_dir(checks.out.path())
+        .expect("runs")
+        .filter_map(|run| {
+            let path = run.ok()?.path();
+            (path.join("results.json").is_file() && !path.is_symlink()).then_some(path)
+        })
+        .collect();
+    assert_eq!(runs.len(), 2, "{runs:?}");
+    for run in runs {
+        assert_eq!(ledger(&run).totals[&Verdict::Passed], 9, "{}", run.display());
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_is_named_with_the_remedy_and_what_fits_is_kept() {
+    let server = StandIn::start(Options::default()).expect("a stand-in");
+    let checks = Checks::new().against(&server);
+    // No file grows beyond 32 KiB, as on a disk without room; the signal that comes with it is ignored, as the error is wanted.
+    let binary = crate::built::critical();
+    let limited = format!("trap '' XFSZ; ulimit -f 32; exec {} test_005 test_012", binary.display());
+    let output = checks.command(Path::new("bash"), &["-c", &limited]).output().expect("bash runs");
+    let story = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!output.status.success());
+    assert!(
+        story.contains("test_012_message_persistence_real.json cannot be written") && story.contains("free some space"),
+        "{story}"
+    );
+    let ledger = ledger(&checks.latest());
+    let of = |id: u16| ledger.checks.iter().find(|entry| entry.id == id).expect("an entry");
+    assert_eq!((of(12).verdict, of(5).verdict), (Verdict::Errored, Verdict::Passed), "{:?}", ledger.totals);
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_named_and_changes_no_verdict() {
+    let checks = Checks::new().with("CRITICAL_RUN_ID", "run");
+    let in_the_way = checks.out.path().join("run/junit.xml/folder");
+    fs::create_dir_all(&in_the_way).expect("a folder");
+    let output = checks.run(&["test_005"]);
+    assert!(output.status.success(), "{}", errors(&output));
+    let run = checks.out.path().join("run");
+    let told = errors(&output);
+    assert!(told.contains("junit.xml cannot be written"), "{told}");
+    assert!(ledger(&run).troubles.iter().any(|it| it.contains("junit.xml cannot be written")));
+    assert!(read(&run, "report.md").contains("junit.xml cannot be written"));
+}
+
+// ---- secrets --------------------------------------------------------------------------------------------------------
+
+/// Every file of a run, as text.
+fn files(folder: &Path) -> Vec<(PathBuf, String)> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            all.extend(files(&path));
+        } else {
+            let text = String::from_utf8_lossy(&fs::read(&path).expect("a file")).into_owned();
+            all.push((path, text));
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn the_canary_crosses_the_wire_and_no_file_shows_it() {
+    let stage = Stage::new();
+    let outcome = PROBE.run(stage.staging.clone(), async |cx| {
+        let alice = cx.user("alice").await?;
+        cx.api(&alice).get("/api/threads").send().await?.must("threads can be listed").status(200)
+    });
+    assert!(outcome.await.is_ok());
+    let canary = netra_critical::secret::canary();
+    let asked = stage.evidence().exchanges.into_iter().find(|x| x.url.ends_with("/auth/e2e/test-auth")).expect("a request");
+    assert!(asked.request_body.is_some_and(|body| body.contains("alice <secret>")));
+    assert!(asked.response_body.is_some_and(|body| body.contains("alice <secret>")));
+    let all = files(&stage.out.path().join("run"));
+    assert!(all.len() >= 8, "{all:?}");
+    for (path, text) in all {
+        assert!(!text.contains(canary), "{}", path.display());
+        assert_eq!(netra_critical::secret::find_secret(&text), None, "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn a_secret_in_the_evidence_removes_the_file_and_names_the_field() {
+    let stage = Stage::new();
+    let leaking = format!("probe {}", netra_critical::secret::canary());
+    let outcome = PROBE.run(stage.staging.clone(), async |cx| {
+        // The one thing that is recorded as it is: what is being waited for.
+        let _waiting = cx.recorder().waiting(&leaking);
+        cx.anonymous().get("/health").send().await?.must(format!("health answers {leaking}")).status(500)
+    });
+    let text = told(outcome.await);
+    assert!(text.contains("ERRORED") && text.contains("probe.json was removed: a known secret stood in /"), "{text}");
+    assert!(!text.contains(netra_critical::secret::canary()), "{text}");
+    let evidence = stage.evidence();
+    assert_eq!((evidence.verdict, evidence.exchanges.len()), (Verdict::Errored, 0));
+    for (path, text) in files(&stage.out.path().join("run")) {
+        assert!(!text.contains(netra_critical::secret::canary()), "{}", path.display());
+    }
+    assert_eq!(ledger(&stage.out.path().join("run")).totals[&Verdict::Errored], 1);
+}
