@@ -422,8 +422,8 @@ fn prose(text: &str) -> String {
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         // Within a word, `_` emphasizes nothing.
-        let within = || out.ends_with(char::is_alphanumeric) && chars.peek().is_some_and(|next| next.is_alphanumeric());
-        if matches!(c, '<' | '>' | '*' | '`' | '[' | ']' | '|' | '\\' | '#' | '@') || (c == '_' && !within()) {
+        let within = out.ends_with(char::is_alphanumeric) && chars.peek().is_some_and(|next| next.is_alphanumeric());
+        if matches!(c, '<' | '>' | '*' | '`' | '[' | ']' | '|' | '\\' | '#' | '@') || (c == '_' && !within) {
             out.push('\\');
         }
         out.push(c);
