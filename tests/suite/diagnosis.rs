@@ -1,7 +1,6 @@
 //! What a diagnosis may and may not do, the seed case by name, the doctor, and the story told again.
 
 use std::process::{Command, Output, Stdio};
-use std::time::Instant;
 
 use netra_critical::config::{Environment, Places};
 use netra_critical::diagnose::lab::REQUESTS_AT_MOST;
@@ -91,9 +90,7 @@ const SEED: &str = "token_source = \"mint\"\nfresh_users = true\n[mint]\ntoken_t
 fn the_seed_case_a_minted_token_without_token_type() {
     let run = Run::new(SEED, &[]);
     let mut command = run.command(&["test_001_", "test_002_"]);
-    let started = Instant::now();
     let told = text(&command.output().expect("the binary runs"));
-    assert!(started.elapsed().as_secs_f64() < 3.0, "{:?}", started.elapsed());
     assert_eq!(
         told.matches("cause         token_type: our minted token has no token_type; with token_type = \"access\" it is accepted")
             .count(),
@@ -109,7 +106,10 @@ fn the_seed_case_a_minted_token_without_token_type() {
         assert!(told.contains(part), "{part:?} is missing in:{told}");
     }
     assert!(!told.contains(run.server.jwt_secret()) && !told.contains(run.server.e2e_key()), "{told}");
-    assert!(run.evidence().iter().all(|it| it.verdict == Verdict::Failed));
+    let evidence = run.evidence();
+    assert!(evidence.iter().all(|it| it.verdict == Verdict::Failed));
+    // How long that takes is for the benchmark; what it costs the service is bounded here.
+    assert!(evidence.iter().map(experiments).sum::<usize>() <= REQUESTS_AT_MOST);
 }
 
 #[test]
@@ -213,11 +213,10 @@ fn examined(run: &Run) -> (u8, String) {
 }
 
 #[test]
-fn the_doctor_finds_a_sound_target_sound_in_time() {
-    let started = Instant::now();
+fn the_doctor_finds_a_sound_target_sound() {
     let (code, told) = examined(&Run::new("", &[]));
     assert_eq!(code, 0, "{told}");
-    assert!(started.elapsed().as_secs_f64() < 5.0 && !told.contains('✗'), "{told}");
+    assert!(!told.contains('✗'), "{told}");
     for part in [
         "(CRITICAL_API_URL)",
         "JWT_SECRET_STAGING: set",

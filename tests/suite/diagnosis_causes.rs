@@ -207,6 +207,26 @@ async fn a_step_of_the_way_that_fails_is_named() {
     demand(plain, Body::Login, &["tls"]).await;
 }
 
+#[rstest]
+#[case("connection-refused", Body::Socket, "nothing-listens")]
+#[case("wrong-host-certificate", Body::Socket, "certificate-name")]
+#[case("expired-certificate", Body::Socket, "certificate-expired")]
+#[case("untrusted-certificate", Body::Socket, "certificate-untrusted")]
+#[case("plain-http-on-https-port", Body::Socket, "tls")]
+#[case("reset-after-bytes", Body::Thread, "connection-cut")]
+#[case("half-open", Body::Socket, "no-answer")]
+#[case("stall-mid-body", Body::Tools, "connection-cut")]
+#[case("close-without-close-frame", Body::Chat, "connection-cut")]
+#[case("gateway-502-html", Body::Tools, "gateway")]
+#[case("gateway-502-html", Body::Socket, "gateway")]
+#[case("firewall-403-on-upgrade", Body::Socket, "firewall")]
+#[case("authorization-stripped-on-upgrade", Body::Socket, "authorization-lost")]
+#[case("not-ready-503", Body::Tools, "not-ready")]
+#[tokio::test]
+async fn a_cause_before_the_service_is_named(#[case] fault: &str, #[case] body: Body, #[case] cause: &str) {
+    demand(Plant::new().fault(fault), body, &[cause]).await;
+}
+
 // ---- two at once ----------------------------------------------------------------------------------------------------
 
 #[rstest]
@@ -220,6 +240,9 @@ async fn a_step_of_the_way_that_fails_is_named() {
 #[case::startup_hides_the_leak(Plant::new().fault("startup-incomplete").fault("sixth-connection-refused"), Body::Cycles, &["startup-incomplete"])]
 #[case::the_way_hides_the_token(Plant::new().mint("token_type = \"\"").stopped(), Body::Login, &["nothing-listens"])]
 #[case::the_key_hides_the_secret(Plant::new().env("JWT_SECRET_STAGING", |_| "not-the-secret-of-the-server".to_owned()).env("E2E_OAUTH_SIMULATION_KEY", |_| "not-the-key".to_owned()), Body::Control, &["simulation-key"])]
+#[case::the_certificate_hides_the_claim(Plant::new().mint("token_type = \"\"").fault("expired-certificate"), Body::Login, &["certificate-expired"])]
+#[case::the_firewall_hides_the_credentials(Plant::new().fault("firewall-403-on-upgrade").fault("auth-link-unreachable"), Body::Socket, &["firewall"])]
+#[case::the_stripped_header_and_the_claim(Plant::new().mint("token_type = \"\"").fault("authorization-stripped-on-upgrade"), Body::Socket, &["authorization-lost", "token_type"])]
 #[case::environment_and_credentials(Plant::new().fault("service-credentials-wrong").fault("auth-service-down"), Body::Login, &["auth-service-down"])]
 #[tokio::test]
 async fn of_two_causes_both_are_named_or_the_one_that_hides(#[case] plant: Plant, #[case] body: Body, #[case] causes: &[&str]) {

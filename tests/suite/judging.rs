@@ -120,6 +120,12 @@ fn a_canned_answer_is_told(#[case] answer: &str, #[case] part: &str) {
 }
 
 #[test]
+fn a_question_with_as_much_again_of_an_answer_is_no_echo() {
+    assert_eq!(is_real("ab cd: why", "ab cd"), Ok(()));
+    assert!(is_real("ab cd: wh", "ab cd").is_err_and(|m| m.got.contains("an echo")));
+}
+
+#[test]
 fn the_same_answer_twice_is_told() {
     assert_eq!(all_differ(["a", "b"]), Ok(()));
     assert!(all_differ(["a", "b", " a"]).is_err_and(|m| m.got.contains("twice the same")));
