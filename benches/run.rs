@@ -1,4 +1,4 @@
-//! What a run costs: wall time against its floor, and the memory of the test process without the stand-in.
+//! What a run costs: wall time against its floor, evidence and reports on against off, and the memory of the test process without the stand-in.
 //!
 //! `cargo bench --bench run`. The floor is what the checks must wait for, whatever the suite does: the longest of them, then the
 //! SLA check, which runs alone. Figures are ratios within one run, since machines are noisy; nothing is asserted here.
@@ -15,6 +15,7 @@ use netra_stand_in::{Options, StandIn};
 mod built;
 
 const RUNS: usize = 5;
+const PAIRS: usize = 10;
 
 fn main() {
     let binary = built::critical();
@@ -34,6 +35,21 @@ fn main() {
         ratios.push(wall / floor);
     }
     println!("embedded   median wall {:.2} s, median ratio to the floor {:.2}", median(&walls), median(&ratios));
+
+    // On against off in turn, so that a machine that drifts is as slow for one as for the other.
+    let mut overheads = Vec::new();
+    for pair in 0..PAIRS {
+        let mut wall = |how: &str, env: &[(&str, &str)]| {
+            let started = Instant::now();
+            let mut child = start(&binary, out.path(), &format!("{how}-{pair}"), env);
+            assert!(child.wait().expect("it ends").success(), "run {how}-{pair} failed: see {}", out.path().display());
+            started.elapsed().as_secs_f64()
+        };
+        let (on, off) = (wall("on", &[]), wall("off", &[("CRITICAL_REPORTS", "off")]));
+        println!("reports    on {on:.3} s   off {off:.3} s   ratio {:.3}", on / off);
+        overheads.push(on / off);
+    }
+    println!("reports    median ratio {:.3} (n = {PAIRS})", median(&overheads));
 
     let server = StandIn::start(Options::default()).expect("a stand-in");
     let ca = out.path().join("ca.pem");

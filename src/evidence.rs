@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::about::About;
 use crate::check::{Area, Check, Verdict};
-use crate::config::{ConfigError, Environment, Places, Target};
+use crate::config::{ConfigError, Environment, Places, Target, reports_off};
 use crate::diagnose::Diagnosis;
 use crate::exchange::{Exchange, Judged, Measured};
 use crate::expect::{Class, Failure, Trouble};
@@ -191,6 +191,8 @@ pub struct RunFolder {
     pub path: PathBuf,
     pub(crate) target: String,
     roster: Vec<Entry>,
+    /// Nothing is left behind: only to measure what that costs.
+    pub(crate) off: bool,
 }
 
 /// The folder of a run is given away while checks work in it and one wants to be alone: see [`RunFolder::enter`].
@@ -228,7 +230,7 @@ impl RunFolder {
         }
         point_latest(&places.out, &run_id).map_err(cannot)?;
         let roster = roster.iter().map(|check| Entry::not_run(check)).collect();
-        Ok(Self { run_id, path, target, roster })
+        Ok(Self { run_id, path, target, roster, off: reports_off(env, about.embedded)? })
     }
 
     /// The folder of a run that is there already: its ledger lists the checks.
@@ -238,7 +240,7 @@ impl RunFolder {
     pub fn of(path: &Path) -> Result<Self, String> {
         let ledger: Ledger = read_json(&path.join("results.json"))?;
         let roster = ledger.checks.iter().map(Entry::blank).collect();
-        Ok(Self { run_id: ledger.run_id, path: path.to_path_buf(), target: ledger.target, roster })
+        Ok(Self { run_id: ledger.run_id, path: path.to_path_buf(), target: ledger.target, roster, off: false })
     }
 
     /// Names of all checks.
@@ -264,6 +266,9 @@ impl RunFolder {
     /// What the file system says, with the path, or where a secret would have been left. Nothing that was there before is lost:
     /// files are renamed into place.
     pub fn write(&self, evidence: &Evidence) -> Result<(), NotWritten> {
+        if self.off {
+            return Ok(());
+        }
         let path = self.evidence_path(&evidence.name);
         leaks::write(&path, &to_json(evidence)?)?;
         fold::keep(&path, evidence);

@@ -196,6 +196,20 @@ impl Surroundings {
 /// Names a fault that the embedded stand-in is started with.
 pub const FAULT: &str = "CRITICAL_FAULT";
 
+/// True if evidence and reports are not wanted, for a benchmark. A run that judges a deployment always leaves them.
+pub(crate) fn reports_off(env: &Environment, embedded: bool) -> Result<bool, ConfigError> {
+    const VARIABLE: &str = "CRITICAL_REPORTS";
+    match env.get(VARIABLE) {
+        None => Ok(false),
+        Some("off") if embedded => Ok(true),
+        Some("off") => Err(ConfigError::new(
+            format!("{VARIABLE}=off is for benchmarks of the embedded stand-in: a run without evidence proves nothing"),
+            format!("unset {VARIABLE}"),
+        )),
+        Some(other) => Err(ConfigError::new(format!("{VARIABLE}={other:?} is not understood"), format!("unset {VARIABLE}"))),
+    }
+}
+
 /// Finds the target: `staging.toml`, then the environment, then, for an embedded target, the stand-in that `launch` starts.
 ///
 /// # Errors

@@ -25,7 +25,7 @@ static ENDED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 /// Says that a check has ended, and, if it was the last one of this process, how the run went.
 pub(crate) fn ended(folder: &RunFolder, around: &Surroundings, evidence: &Evidence) {
     // A runner with a process a check has lines of its own, and nobody here knows when its run ends.
-    if around.process_per_check {
+    if around.process_per_check || folder.off {
         return;
     }
     let mut ended = ENDED.lock().unwrap_or_else(PoisonError::into_inner);

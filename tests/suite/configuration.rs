@@ -38,6 +38,23 @@ fn a_fault_is_for_the_embedded_stand_in_alone() {
     refused(&outcome(LIVE, &env), &["CRITICAL_FAULT=message-lost", "embedded stand-in", "https://api.example.test", "unset"]);
 }
 
+#[test]
+fn a_run_that_judges_a_deployment_leaves_evidence() {
+    let out = tempfile::tempdir().expect("a folder");
+    let folder = out.path().display().to_string();
+    let file = out.path().join("staging.toml");
+    std::fs::write(&file, LIVE).expect("settings");
+    let file = file.display().to_string();
+    let told = |reports: &'static str| {
+        let base = [("CRITICAL_CONFIG", file.as_str()), ("CRITICAL_OUT_DIR", folder.as_str()), ("CRITICAL_REPORTS", reports)];
+        let env: Environment = base.into_iter().chain(SECRETS).collect();
+        let staging = netra_critical::Staging::of(&env, &[&crate::PROBE], |_| Err("not in this test".to_owned()));
+        staging.suite().map(drop).map_err(|none| none.error.clone().to_string()).expect_err("it is refused")
+    };
+    assert!(told("off").contains("a run without evidence proves nothing"), "{}", told("off"));
+    assert!(told("of").contains("CRITICAL_REPORTS=\"of\" is not understood"), "{}", told("of"));
+}
+
 #[rstest]
 #[case::production_name(
     "[targets.live-prod]\napi_url=\"https://a.test\"\nws_url=\"wss://a.test\"\nauth_url=\"https://a.test\"\n",
