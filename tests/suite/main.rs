@@ -15,10 +15,12 @@ mod configuration;
 mod diagnosis;
 mod diagnosis_causes;
 mod diagnosis_plant;
+mod formats;
 mod judging;
 mod readme;
 #[path = "../stand_in.rs"]
 mod stand_in;
+mod tools;
 mod verdicts;
 
 /// A check to try the machinery with.

@@ -142,7 +142,7 @@ async fn the_ledger_adds_up_and_names_a_damaged_file() {
     let stage = Stage::new();
     let suite = stage.staging.suite().expect("a suite");
     let verdicts = |ledger: &Ledger| ledger.checks.iter().map(|entry| entry.verdict).collect::<Vec<_>>();
-    assert_eq!(verdicts(&suite.folder.ledger()), [Verdict::NotRun]);
+    assert_eq!(verdicts(&suite.folder.read().0), [Verdict::NotRun]);
     let outcome =
         PROBE.run(stage.staging.clone(), async |cx| cx.anonymous().get("/health").send().await?.must("health answers").status(200));
     assert!(outcome.await.is_ok());
@@ -151,7 +151,7 @@ async fn the_ledger_adds_up_and_names_a_damaged_file() {
     assert_eq!(verdicts(&read), [Verdict::Passed]);
     assert_eq!(read.totals.values().sum::<usize>(), read.checks.len());
     std::fs::write(suite.folder.evidence_path("probe"), "{\"schema\":1,").expect("half a file");
-    let damaged = suite.folder.ledger();
+    let damaged = suite.folder.read().0;
     assert_eq!(verdicts(&damaged), [Verdict::Errored]);
     assert!(damaged.checks[0].summary.as_deref().is_some_and(|text| text.contains("probe.json is damaged")), "{damaged:?}");
 }

@@ -1,0 +1,1 @@
+require("ctrf"); require("har-validator"); console.log("ok")

@@ -1,0 +1,1 @@
+import junitparser, haralyzer, jsonschema; print("ok")
