@@ -4,8 +4,6 @@
 //! `_webSocketMessages`, `_error`, `_transferSize`. A page is a check. Each exchange is written out once, when its check ends;
 //! the file only joins them.
 
-use std::borrow::Cow;
-
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
@@ -30,7 +28,7 @@ const UNKNOWN: &str = "x-unknown";
 struct Log<'a> {
     version: &'static str,
     creator: Creator<'a>,
-    pages: Vec<Page<'a>>,
+    pages: Vec<Page>,
     comment: String,
 }
 
@@ -42,12 +40,12 @@ struct Creator<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Page<'a> {
+struct Page {
     started_date_time: String,
     id: String,
     title: String,
     page_timings: PageTimings,
-    comment: Cow<'a, str>,
+    comment: String,
 }
 
 #[derive(Serialize)]
@@ -83,11 +81,11 @@ struct Entry<'a> {
 #[serde(rename_all = "camelCase")]
 struct Request<'a> {
     method: &'a str,
-    url: Cow<'a, str>,
+    url: String,
     http_version: &'a str,
     cookies: [(); 0],
     headers: Vec<Pair<&'a str>>,
-    query_string: Vec<Pair<Cow<'a, str>>>,
+    query_string: Vec<Pair<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     post_data: Option<Text<'a>>,
     headers_size: i64,
@@ -218,13 +216,13 @@ pub fn file(run: &Run) -> String {
     format!("{{\"log\":{head},\"entries\":[\n{}\n]}}}}\n", entries.join(",\n"))
 }
 
-fn page(evidence: &Evidence) -> Page<'_> {
+fn page(evidence: &Evidence) -> Page {
     Page {
         started_date_time: format!("{:.6}", moment(&evidence.started_at, 0.0)),
         id: page_id(evidence),
         title: format!("{:03} {}", evidence.id, evidence.title),
         page_timings: PageTimings { on_load: evidence.duration_ms },
-        comment: format!("{}, {}", evidence.name, evidence.verdict).into(),
+        comment: format!("{}, {}", evidence.name, evidence.verdict),
     }
 }
 
@@ -240,15 +238,13 @@ fn moment(started_at: &str, after_ms: f64) -> Timestamp {
 }
 
 fn request(x: &Exchange) -> Request<'_> {
-    let url = url::Url::parse(&x.url).ok();
-    let query = url.iter().flat_map(url::Url::query_pairs);
-    let query = query.map(|(name, value)| Pair { name: name.into_owned().into(), value: value.into_owned().into() });
+    let url = url(&x.url);
+    let query = url.query_pairs().map(|(name, value)| Pair { name: name.into_owned(), value: value.into_owned() });
     let query_string = query.collect();
     let body = x.request_body.as_deref().filter(|body| !body.is_empty());
     Request {
         method: &x.method,
-        // Redaction leaves signs in a query that may not stand in a URL.
-        url: url.map_or(Cow::Borrowed(x.url.as_str()), |url| String::from(url).into()),
+        url: url.into(),
         http_version: x.http_version.as_deref().unwrap_or("unknown"),
         cookies: [],
         headers: pairs(&x.request_headers),
@@ -257,6 +253,15 @@ fn request(x: &Exchange) -> Request<'_> {
         headers_size: -1,
         body_size: body.map_or(0, length),
     }
+}
+
+/// The URL as a URL: redaction leaves signs in a query that may not stand in one.
+fn url(text: &str) -> url::Url {
+    url::Url::parse(text).unwrap_or_else(|_| {
+        let mut none = url::Url::parse("about:invalid").expect("a URL");
+        none.set_fragment(Some(text));
+        none
+    })
 }
 
 fn response<'a>(x: &'a Exchange, streamed: &'a str) -> Response<'a> {

@@ -1,1 +1,0 @@
-require("ctrf"); require("har-validator"); console.log("ok")

@@ -1,1 +1,0 @@
-import junitparser, haralyzer, jsonschema; print("ok")
