@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
 use netra_critical::evidence::{Evidence, Ledger, SCHEMA};
 use netra_critical::exchange::{BODY_KEPT_CHARS, Close, Exchange, Frame, Judged, Kind, Phase, Timing, keep};
@@ -46,16 +45,16 @@ fn judge(run: &Path) {
 }
 
 /// Runs the built binary, lets its files be judged, and gives its ledger.
-fn judged_run(arguments: &[&str], fault: Option<&str>) -> Ledger {
+fn judged_run(arguments: &[&str], extra: Option<(&str, &str)>) -> Ledger {
     let out = tempfile::tempdir().expect("a temporary folder");
     let mut command = Command::new(crate::built::critical());
     command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).env("RUST_TEST_THREADS", "25").env_remove("RUST_BACKTRACE");
     for inherited in ["CRITICAL_TARGET", "CRITICAL_CONFIG", "CRITICAL_FAULT", "JWT_SECRET_STAGING", "E2E_OAUTH_SIMULATION_KEY"] {
         command.env_remove(inherited);
     }
-    command.env("CRITICAL_OUT_DIR", out.path()).env("CRITICAL_RUN_ID", "run").envs(fault.map(|name| ("CRITICAL_FAULT", name)));
+    command.env("CRITICAL_OUT_DIR", out.path()).env("CRITICAL_RUN_ID", "run").envs(extra);
     let output = command.output().expect("the binary runs");
-    assert_eq!(output.status.success(), fault.is_none(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(output.status.success(), extra.is_none(), "{}", String::from_utf8_lossy(&output.stdout));
     let run = out.path().join("run");
     judge(&run);
     serde_json::from_slice(&fs::read(run.join("results.json")).expect("a ledger")).expect("JSON")
@@ -63,7 +62,7 @@ fn judged_run(arguments: &[&str], fault: Option<&str>) -> Ledger {
 
 #[test]
 fn files_of_a_run_with_failures_satisfy_their_readers() {
-    let ledger = judged_run(&[], Some("message-lost"));
+    let ledger = judged_run(&[], Some(("CRITICAL_FAULT", "message-lost")));
     assert!(ledger.totals[&Verdict::Failed] > 2, "{:?}", ledger.totals);
     assert!(ledger.totals[&Verdict::Passed] > 2, "{:?}", ledger.totals);
 }
@@ -72,6 +71,12 @@ fn files_of_a_run_with_failures_satisfy_their_readers() {
 fn files_of_a_run_of_one_check_satisfy_their_readers() {
     let ledger = judged_run(&["test_003"], None);
     assert_eq!((ledger.totals[&Verdict::Passed], ledger.totals[&Verdict::NotRun]), (1, 24));
+}
+
+#[test]
+fn files_of_a_run_with_a_wrong_configuration_satisfy_their_readers() {
+    let ledger = judged_run(&[], Some(("CRITICAL_TARGET", "stagin")));
+    assert_eq!(ledger.totals[&Verdict::Errored], ledger.checks.len());
 }
 
 /// Evidence of a failure, with these exchanges.
@@ -193,9 +198,7 @@ fn files_of_5000_exchanges_satisfy_their_readers_and_stay_small() {
     let suite = stage.staging.suite().expect("a suite");
     let exchanges = (1..=5_000).map(|id| exchange(id, &body)).collect();
     let evidence = evidence("all is kept", exchanges);
-    let started = Instant::now();
     suite.folder.write(&evidence).expect("evidence that can be written");
-    println!("evidence and reports took {:?}", started.elapsed());
     judge(&suite.folder.path);
     let har = fs::read(suite.folder.path.join("run.har")).expect("an archive");
     assert!(har.len() > 4_000_000, "what fits is in it: {} bytes", har.len());

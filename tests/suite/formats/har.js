@@ -54,11 +54,11 @@ function judge(entry, pages, evidence) {
   const exchanges = all.reduce((sum, it) => sum + it.exchanges.length, 0);
   const left_out = exchanges - entries.length;
   assert(left_out === 0 || comment.includes(`${left_out} of ${exchanges} exchanges are left out`), comment);
-  assert(entries.length > 0);
   entries.forEach((entry) => judge(entry, new Set(evidence.keys()), evidence));
   const starts = entries.map((it) => it.startedDateTime);
   assert.deepEqual(starts, [...starts].sort());
 
+  if (exchanges === 0) return console.log("ok");
   // The validator can say no, and so can we.
   const without = (change) => {
     const copy = { log: { ...har.log, entries: [structuredClone(entries[0])] } };
