@@ -33,8 +33,8 @@ fn judge(run: &Path) {
         ("har.js", tools::node(&NPM, &script("har.js"))),
     ];
     for (name, mut command) in scripts {
-        let told = tools::output(command.arg(run).arg(&schema));
-        assert_eq!(told.as_deref(), Ok("ok\n"), "{name}");
+        let told = tools::output(command.arg(run).arg(&schema)).unwrap_or_else(|told| panic!("{name}: {told}"));
+        assert_eq!(told, "ok\n", "{name}");
     }
     for name in ["junit.xml", "ctrf.json", "run.har", "results.json"] {
         let size = fs::metadata(run.join(name)).expect(name).len();
