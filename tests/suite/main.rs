@@ -15,11 +15,13 @@ mod configuration;
 mod diagnosis;
 mod diagnosis_causes;
 mod diagnosis_plant;
+mod formats;
 mod judging;
 mod readme;
 mod reports;
 #[path = "../stand_in.rs"]
 mod stand_in;
+mod tools;
 mod verdicts;
 
 /// A check to try the machinery with.
