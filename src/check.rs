@@ -124,7 +124,7 @@ impl Check {
         let Ok(_admission) = suite.folder.enter(self.alone, PATIENCE).await else {
             let what = format!("the lock files in {} cannot be used", suite.folder.path.display());
             let error = ConfigError::new(what, "make the folder writable, or set CRITICAL_OUT_DIR");
-            return Err(self.without_suite(&NoSuite { error, folder: Some(suite.folder.clone()) }));
+            return Err(self.without_suite(&NoSuite { error, folder: Some(suite.folder.clone()), around: suite.around.clone() }));
         };
         let queued = queued.elapsed();
         let cx = Cx::new(std::sync::Arc::clone(&suite), self);
@@ -184,7 +184,7 @@ impl Check {
 
     /// A check that could not start is errored, and leaves evidence of that if it can.
     fn without_suite(&self, none: &NoSuite) -> NotPassed {
-        let NoSuite { error, folder } = none;
+        let NoSuite { error, folder, around } = none;
         let mut text = report::without_suite(self, error);
         if let Some(folder) = folder {
             let mut evidence = self.blank(&folder.run_id, &folder.target);
@@ -195,6 +195,9 @@ impl Check {
             evidence.trouble = Some(Trouble { what, remedy, class: Class::Suite, about: Vec::new() });
             if let Err(error) = folder.write(&evidence) {
                 text.push_str(&error.to_string());
+            }
+            if let Some(around) = around {
+                terminal::ended(folder, around, &evidence);
             }
         }
         NotPassed(text)

@@ -93,6 +93,39 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// The same without its exchanges: they are most of it, and are not even copied.
+    #[must_use]
+    pub fn without_exchanges(&self) -> Self {
+        Self {
+            schema: self.schema,
+            run_id: self.run_id.clone(),
+            id: self.id,
+            name: self.name.clone(),
+            title: self.title.clone(),
+            area: self.area,
+            impact: self.impact.clone(),
+            target: self.target.clone(),
+            verdict: self.verdict,
+            class: self.class,
+            class_because: self.class_because.clone(),
+            diagnosis: self.diagnosis.clone(),
+            failure: self.failure.clone(),
+            trouble: self.trouble.clone(),
+            waiting_for: self.waiting_for.clone(),
+            started_at: self.started_at.clone(),
+            duration_ms: self.duration_ms,
+            queued_ms: self.queued_ms,
+            expectations: self.expectations.clone(),
+            notes: self.notes.clone(),
+            measured: self.measured.clone(),
+            left_behind: self.left_behind.clone(),
+            bytes_sent: self.bytes_sent,
+            bytes_received: self.bytes_received,
+            process: self.process,
+            exchanges: Vec::new(),
+        }
+    }
+
     /// The same without anything that came from the service: for when the whole cannot be left.
     #[must_use]
     pub fn bare(&self) -> Self {
@@ -105,8 +138,7 @@ impl Evidence {
             notes: Vec::new(),
             measured: Vec::new(),
             left_behind: Vec::new(),
-            exchanges: Vec::new(),
-            ..self.clone()
+            ..self.without_exchanges()
         }
     }
 }

@@ -45,6 +45,7 @@ pub struct NoSuite {
     pub error: ConfigError,
     /// The run's folder, if it could be made.
     pub folder: Option<RunFolder>,
+    pub(crate) around: Option<Surroundings>,
 }
 
 /// Everything that the checks of one process share.
@@ -95,8 +96,10 @@ impl Staging {
             return Self { suite };
         }
         let mut made = Self::of(&Environment::of_process(), roster, launch);
-        if let Some(suite) = made.suite.as_mut().ok().and_then(Arc::get_mut) {
-            suite.around = Some(Surroundings::of(&Environment::of_process(), std::env::args().skip(1).collect()));
+        let around = Surroundings::of(&Environment::of_process(), std::env::args().skip(1).collect());
+        match &mut made.suite {
+            Ok(suite) => drop(Arc::get_mut(suite).map(|suite| suite.around = Some(around))),
+            Err(none) => none.around = Some(around),
         }
         *shared = match &made.suite {
             Ok(suite) => Shared::Suite(Arc::downgrade(suite)),
@@ -111,7 +114,7 @@ impl Staging {
         let places = Places::of(env);
         let suite = Suite::set_up(env, &places, roster, launch).map(Arc::new).map_err(|error| {
             let folder = RunFolder::open(env, &places, roster, None).ok();
-            NoSuite { error, folder }
+            NoSuite { error, folder, around: None }
         });
         Self { suite }
     }

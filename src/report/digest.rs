@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::facts::Facts;
 use super::{har, html};
 use crate::check::Verdict;
+use crate::diagnose::Cause;
 use crate::evidence::Evidence;
 use crate::exchange::{Exchange, cut};
 
@@ -50,8 +51,14 @@ impl Digest {
             received: received(evidence, &about),
             har: pieces(har::entry),
             html: pieces(html::exchange),
-            evidence: Evidence { exchanges: Vec::new(), ..evidence.clone() },
+            evidence: evidence.without_exchanges(),
         }
+    }
+
+    /// The first cause that was found, where one was.
+    #[must_use]
+    pub fn cause(&self) -> Option<&Cause> {
+        self.evidence.diagnosis.as_ref()?.causes.first()
     }
 
     /// True if the check did not pass.

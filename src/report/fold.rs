@@ -15,7 +15,9 @@ use super::{Digest, Run, ctrf, har, html, junit, markdown, past};
 use crate::evidence::{Evidence, Ledger, RunFolder, stamp, to_json};
 
 /// Digests by evidence file, each with the stamp of the file that it was read from.
-static DIGESTS: Lazy<Mutex<HashMap<PathBuf, (String, Arc<Digest>)>>> = Lazy::new(Mutex::default);
+type Digests = HashMap<PathBuf, (String, Arc<Digest>)>;
+
+static DIGESTS: Lazy<Mutex<Digests>> = Lazy::new(Mutex::default);
 
 /// What a check's evidence file holds.
 pub(crate) enum Left {
@@ -30,7 +32,7 @@ pub(crate) enum Left {
 /// The digest of an evidence file.
 pub(crate) fn digest(path: &Path) -> Left {
     let Some(stamp) = stamp(path) else { return Left::Nothing };
-    let known = |all: &HashMap<PathBuf, (String, Arc<Digest>)>| all.get(path).filter(|(of, _)| *of == stamp).cloned();
+    let known = |all: &Digests| all.get(path).filter(|(of, _)| *of == stamp).cloned();
     if let Some((stamp, digest)) = known(&DIGESTS.lock().unwrap_or_else(PoisonError::into_inner)) {
         return Left::Evidence(stamp, digest);
     }

@@ -35,19 +35,22 @@ pub fn annotations(run: &Run) -> Vec<String> {
     for group in &run.ledger.causes {
         let of_group = |it: &&std::sync::Arc<super::Digest>| group.checks.contains(&it.evidence.id);
         let Some(first) = red().find(of_group) else { continue };
-        let Some(cause) = first.evidence.diagnosis.as_ref().and_then(|found| found.causes.first()) else { continue };
+        let Some(cause) = first.cause() else { continue };
         let text = format!("{}\ndo: {} ({})", cause.what, cause.change, cause.side.words());
         all.push(annotation(first.evidence.failure.as_ref().map(|failure| failure.at.as_str()), &group.in_words(), &text));
     }
-    for digest in red().filter(|it| it.evidence.diagnosis.as_ref().is_none_or(|found| found.causes.is_empty())) {
-        let it = &digest.evidence;
+    for (trouble, checks) in run.troubles() {
+        let title = format!("{} could not be judged", markdown::many(checks.len(), "check"));
+        all.push(annotation(None, &title, &format!("{}\ndo: {}", trouble.what, trouble.remedy)));
+    }
+    for it in red().filter(|it| it.cause().is_none()).map(|it| &it.evidence).filter(|it| it.trouble.is_none()) {
         let title = format!("{:03} {}", it.id, it.title);
-        let (at, text) = match (&it.failure, &it.trouble) {
-            (Some(failure), _) => {
-                (Some(failure.at.as_str()), format!("{}\nwanted {}\ngot {}", failure.expectation, failure.wanted, failure.got))
+        let (at, text) = match &it.failure {
+            Some(failure) => {
+                let text = format!("{}\nwanted {}\ngot {}", failure.expectation, failure.wanted, failure.got);
+                (Some(failure.at.as_str()), text)
             }
-            (None, Some(trouble)) => (None, format!("{}\ndo: {}", trouble.what, trouble.remedy)),
-            (None, None) => (None, format!("{}: {}", it.verdict, it.waiting_for.join("; "))),
+            None => (None, format!("{}: {}", it.verdict, it.waiting_for.join("; "))),
         };
         all.push(annotation(at, &title, &text));
     }

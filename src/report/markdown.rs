@@ -96,6 +96,10 @@ fn summary(out: &mut String, run: &Run) {
             );
             let _ = writeln!(out, "  * do: {} ({})", prose(&cause.cause.change), cause.cause.side.words());
         }
+        for (trouble, checks) in run.troubles() {
+            let _ = writeln!(out, "* **not judged**: {} · {}", prose(&trouble.what), many(checks.len(), "check"));
+            let _ = writeln!(out, "  * do: {}", prose(&trouble.remedy));
+        }
         out.push_str("\n| broken | users | class | cause |\n|---|---|---|---|\n");
         for entry in &red {
             let class = entry.class.map_or(String::new(), |class| class.to_string());
@@ -400,7 +404,8 @@ fn metadata(out: &mut String, run: &Run) {
     }
 }
 
-fn many(n: usize, what: &str) -> String {
+/// A number of things.
+pub(crate) fn many(n: usize, what: &str) -> String {
     let end = match (n, what.ends_with('s')) {
         (1, _) => "",
         (_, true) => "es",

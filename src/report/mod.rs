@@ -2,7 +2,7 @@
 //!
 //! | for | file | written by |
 //! |---|---|---|
-//! | whoever reads a failure in the terminal | standard output of the test | [`story`] |
+//! | whoever reads a failure in the terminal | standard output of the test | [`mod@story`] |
 //! | whoever reads a run in the terminal | standard error of the run | [`terminal`] |
 //! | a release engineer | `report.md`, `report.html` | [`markdown`], [`html`] |
 //! | CI and dashboards | `junit.xml`, `ctrf.json` | [`junit`], [`ctrf`] |
@@ -10,7 +10,7 @@
 //! | GitHub Actions | annotations and job summary | [`github`] |
 //! | the next run | `history.sqlite`, beside the runs | [`past`] |
 //!
-//! [`fold`] reads evidence into a [`Run`] and writes all of it; [`leaks`] looks for secrets in each file before it is left there.
+//! `fold` reads evidence into a [`Run`] and writes all of it; [`leaks`] looks for secrets in each file before it is left there.
 
 use std::sync::Arc;
 
@@ -36,6 +36,7 @@ pub use story::{Around, exchange, story, without_suite};
 
 use crate::about::About;
 use crate::evidence::Ledger;
+use crate::expect::Trouble;
 use past::Since;
 
 /// A run, as far as it has come.
@@ -58,8 +59,24 @@ impl Run {
     #[must_use]
     pub fn new(about: About, ledger: Ledger, checks: Vec<Arc<Digest>>, since: Since) -> Self {
         let mut facts = Facts::default();
-        checks.iter().for_each(|check| facts.add(&check.facts));
+        for check in &checks {
+            facts.add(&check.facts);
+        }
         Self { about, ledger, checks, facts, since }
+    }
+
+    /// Failures without a known cause that could not be judged, by what was in the way, each with its checks.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<(&Trouble, Vec<u16>)> {
+        let mut all: Vec<(&Trouble, Vec<u16>)> = Vec::new();
+        for digest in self.checks.iter().filter(|it| it.is_red() && it.cause().is_none()) {
+            let Some(trouble) = &digest.evidence.trouble else { continue };
+            match all.iter_mut().find(|(known, _)| known.what == trouble.what) {
+                Some((_, checks)) => checks.push(digest.evidence.id),
+                None => all.push((trouble, vec![digest.evidence.id])),
+            }
+        }
+        all
     }
 
     /// From the start of the first check to the end of the last one, in seconds.

@@ -76,13 +76,8 @@ pub fn block(run: &Run, folder: &str, color: bool) -> String {
         format!("{} · {:.1} s, {} requests, {} sockets", markdown::status(run), run.wall_s(), facts.requests, facts.sockets);
     lines.push(paint(verdict, &status, color));
     for group in run.ledger.causes.iter().take(CAUSES_TOLD) {
-        let found = run
-            .checks
-            .iter()
-            .filter_map(|it| it.evidence.diagnosis.as_ref()?.causes.first())
-            .find(|cause| cause.name == group.cause);
         lines.push(group.in_words());
-        if let Some(cause) = found {
+        if let Some(cause) = run.checks.iter().filter_map(|it| it.cause()).find(|cause| cause.name == group.cause) {
             lines.push(format!("    {}", cause.what));
             lines.push(format!("    do: {} ({})", cause.change, cause.side.words()));
         }
@@ -91,12 +86,12 @@ pub fn block(run: &Run, folder: &str, color: bool) -> String {
     if more > 0 {
         lines.push(format!("{more} further causes: see the report"));
     }
-    let without: Vec<_> = run
-        .checks
-        .iter()
-        .filter(|it| it.is_red() && it.evidence.diagnosis.as_ref().is_none_or(|found| found.causes.is_empty()))
-        .map(|it| format!("{:03}", it.evidence.id))
-        .collect();
+    for (trouble, checks) in run.troubles().iter().take(2) {
+        lines.push(format!("{} could not be judged: {}", markdown::many(checks.len(), "check"), trouble.what));
+        lines.push(format!("    do: {}", trouble.remedy));
+    }
+    let without = run.checks.iter().filter(|it| it.is_red() && it.cause().is_none() && it.evidence.trouble.is_none());
+    let without: Vec<_> = without.map(|it| format!("{:03}", it.evidence.id)).collect();
     if !without.is_empty() {
         lines.push(format!("without a known cause: {}", without.join(", ")));
     }
