@@ -74,6 +74,7 @@ pub(crate) fn fold(folder: &RunFolder, own: Option<&str>) -> Result<(), String> 
     let mut run = Run::new(about, ledger.clone(), digests, past::Since::default());
     run.since = past::record(&folder.path, &run);
     ledger.troubles = write_all(&folder.path, &run);
+    ledger.troubles.extend(run.since.trouble);
     let path = folder.path.join("results.json");
     to_json(&ledger).and_then(|text| leaks::write(&path, &text)).map_err(|error| error.to_string())
 }

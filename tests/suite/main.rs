@@ -17,6 +17,9 @@ mod diagnosis_causes;
 mod diagnosis_plant;
 mod formats;
 mod judging;
+mod laid;
+mod merging;
+mod past;
 mod readme;
 #[path = "../stand_in.rs"]
 mod stand_in;
