@@ -139,11 +139,11 @@ pub fn compare(now: &[Ran], earlier: &[Past]) -> Since {
     for own in now {
         let before = all.get(&own.check).map_or(&[][..], Vec::as_slice);
         if passed(own) {
-            let passes: Vec<f64> = before.iter().filter(|(_, it)| passed(it)).map(|(_, it)| it.ms).collect();
-            if passes.len() < PASSES_AT_LEAST {
+            let times: Vec<f64> = before.iter().filter(|(_, it)| passed(it)).map(|(_, it)| it.ms).collect();
+            if times.len() < PASSES_AT_LEAST {
                 since.too_few += 1;
-            } else if let Some(median_ms) = outside(own.ms, &passes) {
-                since.pace.push(Pace { check: own.check, ms: own.ms, median_ms, n: passes.len() });
+            } else if let Some(median_ms) = outside(own.ms, &times) {
+                since.pace.push(Pace { check: own.check, ms: own.ms, median_ms, n: times.len() });
             }
         }
         let row = before.iter().take_while(|(_, it)| !passed(it));

@@ -25,6 +25,7 @@ mod readme;
 mod stand_in;
 mod tools;
 mod verdicts;
+mod workflows;
 
 /// A check to try the machinery with.
 static PROBE: Check =

@@ -125,7 +125,7 @@ fn a_doubled_check_is_named_and_fails_the_merge_with_the_worse_verdict(
     let merged = merge(&[a.clone(), b.clone()], &out.path().join("all")).expect("a merge");
     let said =
         format!("test_002_two ran in more than one shard: {} ({one}), {} ({other}); {kept} is kept", a.display(), b.display());
-    assert_eq!(merged.doubled, [said.clone()]);
+    assert_eq!(merged.doubled, std::slice::from_ref(&said));
     assert!(!merged.is_green(), "even if both passed");
     assert_eq!(verdicts(&merged.ledger), [Passed, kept, Passed]);
     let about: About = read_json(&merged.folder.join("run.json")).expect("a run");
@@ -282,9 +282,9 @@ fn slice(out: &Path, number: usize) -> Vec<Command> {
         names.map(command).collect()
     };
     let with = |mut command: Command| {
-        ["CRITICAL_TARGET", "CRITICAL_CONFIG", "NEXTEST_RUN_ID"].iter().for_each(|name| {
+        for name in ["CRITICAL_TARGET", "CRITICAL_CONFIG", "NEXTEST_RUN_ID"] {
             command.env_remove(name);
-        });
+        }
         command.current_dir(env!("CARGO_MANIFEST_DIR")).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env("CRITICAL_OUT_DIR", out).env("CRITICAL_RUN_ID", format!("shard-{number}"));
         command

@@ -311,9 +311,9 @@ fn the_built_checks_leave_a_history() {
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .env("CRITICAL_OUT_DIR", out.path())
             .env("CRITICAL_RUN_ID", run_id);
-        ["CRITICAL_TARGET", "CRITICAL_CONFIG", "NEXTEST_RUN_ID"].iter().for_each(|name| {
+        for name in ["CRITICAL_TARGET", "CRITICAL_CONFIG", "NEXTEST_RUN_ID"] {
             command.env_remove(name);
-        });
+        }
         let output = command.output().expect("the checks run");
         assert!(output.status.success(), "{}", told(&output).1);
     };

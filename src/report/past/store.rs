@@ -62,8 +62,8 @@ pub(super) fn record(folder: &Path, run: &Run, own: &[Ran]) -> (Vec<Past>, Resul
         Ok(history) => history,
         Err(error) => return (Vec::new(), Err(error)),
     };
-    // The last check of a run folds the log into the file, so that the one file can be carried away.
-    let whole = own.len() >= run.ledger.checks.len();
+    // The last check of a run, and a merge, folds the log into the file, so that the one file can be carried away.
+    let whole = own.len() >= run.ledger.checks.len() || !run.about.shards.is_empty();
     let written = clean(run, own).and_then(|()| {
         let write = history.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !whole);
         write.and_then(|_| add(&mut history, run, own)).map_err(|error| said(&path, &error))
