@@ -245,6 +245,19 @@ fn an_output_folder_that_cannot_be_made_leaves_nothing() {
     refused(&out, &shards, &out.path().join("file/all"), &["cannot be written"]);
 }
 
+#[test]
+fn on_a_full_disk_a_merge_leaves_nothing() {
+    let out = folder();
+    two(&out);
+    let before = contents(out.path());
+    let line = "trap '' XFSZ; ulimit -f 0; exec \"$1\" merge shard-1 shard-2 --out all";
+    let mut command = Command::new("sh");
+    command.args(["-c", line, "sh", env!("CARGO_BIN_EXE_critical")]).current_dir(&out);
+    let (code, text) = told(&command.output().expect("a shell"));
+    assert!(code == 2 && text.contains("cannot be written"), "{text}");
+    assert!(!out.path().join("all").exists() && contents(out.path()) == before, "{text}");
+}
+
 #[rstest]
 #[case(&[], "no folder of a run is named")]
 #[case(&["--out", "x"], "no folder of a run is named")]
