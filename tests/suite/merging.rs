@@ -80,6 +80,22 @@ fn in_the_history_a_merged_run_stands_for_its_shards() {
 }
 
 #[test]
+fn in_the_history_shards_that_are_merged_again_count_once() {
+    let out = folder();
+    let shards = two(&out);
+    for name in ["one", "two"] {
+        merge(&shards, &out.path().join(name)).expect("a merge");
+    }
+    let kept = || {
+        let (_, runs) = store::newest(&out.path().join("history.sqlite"), 100).expect("a history").expect("runs");
+        runs.into_iter().map(|past| past.run.run_id).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(), ["two"]);
+    render(&out.path().join("one")).expect("a run");
+    assert_eq!(kept(), ["one"], "the one that was written last");
+}
+
+#[test]
 fn a_red_check_fails_the_merge() {
     let out = folder();
     Laid { run_id: "shard-2", minute: 0, ran: &[(3, Failed, 30.0)] }.lay(out.path());

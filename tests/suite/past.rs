@@ -242,6 +242,19 @@ fn in_a_read_only_folder_the_run_says_why_there_is_no_history() {
     assert!(out.path().join("run-0/report.md").is_file() && !out.path().join("history.sqlite").exists());
 }
 
+#[test]
+fn what_looks_like_a_token_is_not_kept() {
+    let out = folder();
+    let folder = Laid { run_id: "run-0", minute: 0, ran: &[(1, Passed, 100.0)] }.lay(out.path());
+    change(&folder.join("run.json"), |it| it["target"] = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2lnbmF0dXJl".into());
+    render(&folder).expect("a run");
+    let ledger: Ledger = read_json(&folder.join("results.json")).expect("a ledger");
+    let said = "the run was not added to the history: a token stood in it";
+    assert!(ledger.troubles.iter().any(|it| it == said), "{:?}", ledger.troubles);
+    let (code, text) = past_runs::history(&places(&out)).expect_err("an empty history");
+    assert!(code == 2 && text.contains("is empty"), "{text}");
+}
+
 // ---- critical history -------------------------------------------------------------------------------------------------
 
 #[test]

@@ -161,9 +161,16 @@ fn add(history: &mut Connection, run: &Run, own: &[Ran]) -> rusqlite::Result<()>
             let class = entry.and_then(|entry| entry.class).map(|class| class.to_string());
             insert.execute(params![number, it.check, it.verdict.to_string(), class, it.cause, it.ms])?;
         }
-        let mut merge = tx.prepare("UPDATE runs SET merged_into = ?1 WHERE run_id = ?2 AND run <> ?1")?;
+        // Shards that were merged before leave that merged run too, or they would be counted in both.
+        let mut merge = tx.prepare(
+            "UPDATE runs SET merged_into = ?1 WHERE run <> ?1
+             AND (run_id = ?2 OR run IN (SELECT merged_into FROM runs WHERE run_id = ?2))",
+        )?;
         for shard in &about.shards {
             merge.execute(params![number, shard])?;
+        }
+        if !about.shards.is_empty() {
+            tx.execute("UPDATE runs SET merged_into = NULL WHERE run = ?1", [number])?;
         }
     }
     tx.execute(
