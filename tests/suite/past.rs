@@ -410,9 +410,9 @@ fn causes_that_came_and_went_are_told() {
     assert!(text.contains("causes that came\n  1 check (gateway): 002\ncauses that went\n  1 check (clock): 002"), "{text}");
 }
 
-/// What recording costs: below the noise of a check. The limit is far above what was measured, for machines that are busy.
+/// The fastest of some, for a machine that is busy with other tests; the limit is far above what an idle one takes.
 #[test]
-fn recording_in_a_full_history_is_cheap() {
+fn a_comparison_with_a_full_history_is_cheap() {
     let out = folder();
     let file = out.path().join("history.sqlite");
     run(&out, 0, &[(1, Passed, 100.0)]);
@@ -428,13 +428,12 @@ fn recording_in_a_full_history_is_cheap() {
     drop(sql);
     let folder = Laid { run_id: "run-1", minute: 1, ran: &[(1, Passed, 100.0), (2, Passed, 100.0)] }.lay(out.path());
     let again = render(&folder).expect("a run");
-    let mut took: Vec<Duration> = (0..20)
+    let took = (0..50)
         .map(|_| {
             let started = std::time::Instant::now();
             assert_eq!(past::against(&folder, &again).too_few, 0);
             started.elapsed()
         })
-        .collect();
-    took.sort();
-    assert!(took[10] < Duration::from_millis(50), "{took:?}");
+        .min();
+    assert!(took < Some(Duration::from_millis(20)), "{took:?}");
 }
