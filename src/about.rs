@@ -41,6 +41,9 @@ pub struct About {
     pub configuration: Vec<Setting>,
     /// All settings of the target.
     pub settings: Option<Settings>,
+    /// For a run that was put together from shards: their run ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shards: Vec<String>,
 }
 
 /// A value of the configuration, and where it comes from.
@@ -73,6 +76,7 @@ impl About {
             started_at: now_iso(),
             configuration: target.map(|target| configuration(env, &places.config, target)).unwrap_or_default(),
             settings: target.map(|target| target.settings.clone()),
+            shards: Vec::new(),
         }
     }
 
@@ -93,6 +97,7 @@ impl About {
             started_at: now_iso(),
             configuration: Vec::new(),
             settings: None,
+            shards: Vec::new(),
         }
     }
 

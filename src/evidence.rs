@@ -161,7 +161,7 @@ pub struct Ledger {
     /// Failures with one cause, the largest group first.
     #[serde(default)]
     pub causes: Vec<Group>,
-    /// Reports that could not be written, and why.
+    /// Reports that could not be written, and a history that could not be kept, and why.
     #[serde(default)]
     pub troubles: Vec<String>,
 }
@@ -393,7 +393,7 @@ impl Entry {
     }
 
     /// The same check, not run.
-    fn blank(&self) -> Self {
+    pub(crate) fn blank(&self) -> Self {
         Self { verdict: Verdict::NotRun, duration_ms: None, class: None, summary: None, cause: None, stamp: None, ..self.clone() }
     }
 
@@ -437,7 +437,7 @@ pub(crate) fn stamp(path: &Path) -> Option<String> {
 }
 
 /// Time and four random digits: sorts by time, and two runs in one second do not meet.
-fn new_run_id() -> String {
+pub(crate) fn new_run_id() -> String {
     let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
     format!("{now}-{}", &uuid::Uuid::new_v4().simple().to_string()[..4])
 }
@@ -470,7 +470,7 @@ pub(crate) fn beside(path: &Path) -> PathBuf {
 }
 
 #[cfg(unix)]
-fn point_latest(out: &Path, run_id: &str) -> io::Result<()> {
+pub(crate) fn point_latest(out: &Path, run_id: &str) -> io::Result<()> {
     let latest = out.join("latest");
     let beside = beside(&latest);
     std::os::unix::fs::symlink(run_id, &beside)?;
@@ -478,6 +478,6 @@ fn point_latest(out: &Path, run_id: &str) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn point_latest(out: &Path, run_id: &str) -> io::Result<()> {
+pub(crate) fn point_latest(out: &Path, run_id: &str) -> io::Result<()> {
     fs::write(out.join("latest.txt"), run_id)
 }

@@ -9,7 +9,7 @@
 //! | what crosses the wire | [`http`] and [`reply`], [`sse`], [`dial`], [`refusal`] and [`ws`] with its `inbox`, over [`net`], [`wire`] and [`io`] |
 //! | who asks | [`identity`], [`token`], `users` |
 //! | what is left behind | [`exchange`], [`about`], [`evidence`], [`secret`]; what people and tools read of it: [`report`] |
-//! | why it failed | [`diagnose`]; before and after a run [`doctor`], [`explain`], [`repro`] |
+//! | why it failed | [`diagnose`]; before and after a run [`doctor`], [`explain`], [`repro`], [`past_runs`] |
 //! | where it runs | [`config`], [`suite`] |
 //!
 //! Borders, kept by clippy's `disallowed-methods`: only [`config`] reads the environment, only [`net`] and [`dial`] open
@@ -36,6 +36,7 @@ mod inbox;
 pub mod io;
 pub mod leak;
 pub mod net;
+pub mod past_runs;
 pub mod poll;
 pub mod refusal;
 pub mod reply;

@@ -76,7 +76,8 @@ pub(crate) fn fold(folder: &RunFolder, own: Option<&str>) -> Result<(), NotWritt
     let mut run = Run::new(folder.about(), ledger.clone(), digests, past::Since::default());
     run.since = past::record(&folder.path, &run);
     let failed = write_all(&folder.path, &mut run);
-    ledger.troubles.clone_from(&run.ledger.troubles);
+    ledger.troubles = run.ledger.troubles;
+    ledger.troubles.extend(run.since.trouble);
     leaks::write(&folder.path.join("results.json"), &to_json(&ledger)?)?;
     failed.into_iter().find(|it| matches!(it, NotWritten::Secret { .. })).map_or(Ok(()), Err)
 }

@@ -102,8 +102,7 @@ pub fn block(run: &Run, folder: &str, color: bool) -> String {
             lines.push(format!("{what}: {}", list(ids)));
         }
     }
-    let troubles = run.ledger.troubles.iter().chain(&run.since.trouble);
-    lines.extend(troubles.take(2).map(|trouble| format!("report: {trouble}")));
+    lines.extend(run.ledger.troubles.iter().take(2).map(|trouble| format!("report: {trouble}")));
     lines.truncate(BLOCK_LINES - 1);
     lines.push(format!("report  {folder}/report.html, report.md"));
     lines.iter().fold(String::new(), |mut out, line| {

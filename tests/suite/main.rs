@@ -17,12 +17,16 @@ mod diagnosis_causes;
 mod diagnosis_plant;
 mod formats;
 mod judging;
+mod laid;
+mod merging;
+mod past;
 mod readme;
 mod reports;
 #[path = "../stand_in.rs"]
 mod stand_in;
 mod tools;
 mod verdicts;
+mod workflows;
 
 /// A check to try the machinery with.
 static PROBE: Check =
