@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         ["compare", a, b] => past_runs::compare(&Places::of(&env), a, b),
         ["report"] => past_runs::report(&Places::of(&env), "latest"),
         ["report", run] => past_runs::report(&Places::of(&env), run),
-        ["merge", words @ ..] => merge::run(&Places::of(&env), words),
+        ["merge", words @ ..] => merge::run(&env, words),
         ["ws", options @ ..] => repro::socket(&env, no_stand_in, options),
         ["token"] if std::io::stdout().is_terminal() => {
             Err((2, "a token is not shown on a terminal: critical token | curl -H @- URL".to_owned()))

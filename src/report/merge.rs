@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::fold::render;
-use super::leaks;
+use super::fold::{current, render};
+use super::{github, leaks};
 use crate::about::{About, Setting};
 use crate::check::Verdict;
-use crate::config::Places;
-use crate::evidence::{Entry, Evidence, Ledger, new_run_id, point_latest, read_json, write_whole};
+use crate::config::{Environment, Places, Surroundings};
+use crate::evidence::{Entry, Evidence, Ledger, RunFolder, new_run_id, point_latest, read_json, write_whole};
 use crate::explain::Told;
 use crate::past_runs::totals;
 
@@ -54,7 +54,8 @@ impl Merged {
 ///
 /// # Errors
 /// 1 if a check did not pass, is missing or ran twice; 2 if the folders cannot be merged, and then nothing is left behind.
-pub fn run(places: &Places, words: &[&str]) -> Told {
+pub fn run(env: &Environment, words: &[&str]) -> Told {
+    let places = Places::of(env);
     let usage = |wrong: &str| (2, format!("{wrong}; as in: critical merge shard-1 shard-2 [--out DIR]"));
     let (mut shards, mut out, mut words) = (Vec::new(), None, words.iter());
     while let Some(word) = words.next() {
@@ -76,6 +77,11 @@ pub fn run(places: &Places, words: &[&str]) -> Told {
     if own_place && let (Some(folder), Some(name)) = (out.parent(), out.file_name()) {
         let pointed = point_latest(folder, &name.to_string_lossy());
         lines.extend(pointed.err().map(|error| format!("{} cannot be made: {error}", folder.join("latest").display())));
+    }
+    let around = Surroundings::of(env, Vec::new());
+    if around.github {
+        let run = RunFolder::of(&merged.folder).map(|folder| current(&folder)).map_err(|error| (2, error))?;
+        lines.push(github::tell(&run, around.step_summary.as_deref()).trim_end().to_owned());
     }
     lines.push(merged.folder.join("report.md").display().to_string());
     let text = lines.join("\n");

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use netra_critical::Verdict::{self, Errored, Failed, NotRun, Passed, TimedOut};
 use netra_critical::about::About;
-use netra_critical::config::{Environment, Places};
+use netra_critical::config::Environment;
 use netra_critical::evidence::{Ledger, read_json};
 use netra_critical::report::merge::{self, merge};
 use netra_critical::report::past::store;
@@ -148,6 +148,21 @@ fn a_doubled_check_is_named_and_fails_the_merge_with_the_worse_verdict(
     assert!(about.configuration.iter().any(|it| it.key == "ran twice" && it.value == said), "the reports tell it too");
 }
 
+#[test]
+fn on_github_a_merge_leaves_annotations_and_the_job_summary() {
+    let out = folder();
+    let a = Laid { run_id: "a", minute: 0, ran: &[(1, Passed, 10.0), (2, Failed, 20.0)] }.lay(out.path());
+    let b = Laid { run_id: "b", minute: 0, ran: &[(3, Passed, 10.0)] }.lay(out.path());
+    let (summary, all) = (out.path().join("summary.md"), out.path().join("all"));
+    let [a, b, summary, all] = [&a, &b, &summary, &all].map(|path| path.display().to_string());
+    let env: Environment = [("GITHUB_ACTIONS", "true"), ("GITHUB_STEP_SUMMARY", summary.as_str())].into_iter().collect();
+    let (code, text) = merge::run(&env, &[&a, &b, "--out", &all]).expect_err("a check failed");
+    assert_eq!((code, text.matches("\n::error ").count()), (1, 1), "{text}");
+    assert!(text.ends_with("report.md"), "{text}");
+    let written = std::fs::read_to_string(summary).expect("a summary");
+    assert!(written.starts_with("# Critical checks") && written.contains("2 of 3 passed"), "{written}");
+}
+
 // ---- what cannot be merged ----------------------------------------------------------------------------------------------
 
 /// The merge is refused with these words; nothing is written, and nothing is lost.
@@ -156,7 +171,7 @@ fn refused(out: &TempDir, shards: &[PathBuf], to: &Path, parts: &[&str]) {
     let words: Vec<_> = shards.iter().map(|shard| shard.display().to_string()).collect();
     let to = to.display().to_string();
     let words: Vec<&str> = words.iter().map(String::as_str).chain(["--out", &to]).collect();
-    let (code, text) = merge::run(&Places::of(&Environment::default()), &words).expect_err("it cannot be merged");
+    let (code, text) = merge::run(&Environment::default(), &words).expect_err("it cannot be merged");
     assert_eq!(code, 2, "{text}");
     for part in parts {
         assert!(text.contains(part), "{part:?} is missing in: {text}");
@@ -281,7 +296,7 @@ fn on_a_full_disk_a_merge_leaves_nothing() {
 #[case(&["a", "--out", "x", "--out", "y"], "--out is given twice")]
 #[case(&["a", "--force"], "--force: no such option")]
 fn words_that_are_not_understood_are_named(#[case] words: &[&str], #[case] wrong: &str) {
-    let (code, text) = merge::run(&Places::of(&Environment::default()), words).expect_err("wrong words");
+    let (code, text) = merge::run(&Environment::default(), words).expect_err("wrong words");
     assert!(code == 2 && text.contains(wrong) && text.contains("as in: critical merge"), "{text}");
 }
 
