@@ -84,8 +84,8 @@ impl Findings {
                     .push(format!("collateral  {fault}: {}{class} (if that is right, say why in kills/collateral.toml)", line(it)));
             }
         }
-        if run.evidence.len() != 25 {
-            self.lines.push(format!("trouble     {fault}: {} of 25 checks left evidence", run.evidence.len()));
+        if run.evidence.len() != run.listed {
+            self.lines.push(format!("trouble     {fault}: {} of {} checks left evidence", run.evidence.len(), run.listed));
         }
     }
 

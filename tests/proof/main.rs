@@ -5,7 +5,7 @@
 //! cargo proof                        all of it
 //! cargo proof --check 016            one check with all of its faults
 //! cargo proof FAULT [CHECK…]         one fault, told in full: replays a cell of the matrix
-//! cargo proof FAULT --times 200      all 25 checks so many times: for the controls, which must turn nothing red
+//! cargo proof FAULT --times 200      all checks so many times: for the controls, which must turn nothing red
 //! cargo proof --list                 names of the faults, and how to bend one place of the wire
 //! ```
 //! Verdicts and broken expectations are read from the evidence. *Errored* and *timed out* are no kills: a check must say that
@@ -76,7 +76,7 @@ fn replay(ground: &Ground, table: &Table, fault: &str, checks: &[&str]) -> Resul
     Ok(if red { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// All 25 checks, so many times: nothing may turn red.
+/// All checks, so many times: nothing may turn red.
 fn repeat(ground: &Ground, fault: &str, times: usize) -> Result<ExitCode, String> {
     let job = Job { fault: Some(fault.to_owned()), checks: Vec::new() };
     let mut alarms = 0;
@@ -86,8 +86,9 @@ fn repeat(ground: &Ground, fault: &str, times: usize) -> Result<ExitCode, String
             alarms += 1;
             println!("false alarm  {} ({})", line(red), run.output.display());
         }
-        if run.evidence.len() != 25 {
-            return Err(format!("{} of 25 checks left evidence ({})", run.evidence.len(), run.output.display()));
+        if run.evidence.len() != run.listed {
+            let (left, all) = (run.evidence.len(), run.listed);
+            return Err(format!("{left} of {all} checks left evidence ({})", run.output.display()));
         }
     }
     println!("{times} runs under {fault}: {alarms} false alarms");
@@ -99,7 +100,7 @@ fn whole(ground: &Ground, table: &Table, only: Option<u16>) -> Result<ExitCode, 
     let started = Instant::now();
     let sound = ground.run(&Job { fault: None, checks: only.into_iter().collect() })?;
     let red: Vec<_> = sound.evidence.iter().filter(|it| it.verdict != Verdict::Passed).map(line).collect();
-    if sound.evidence.len() != only.map_or(25, |_| 1) || !red.is_empty() {
+    if sound.evidence.len() != only.map_or(sound.listed, |_| 1) || !red.is_empty() {
         let ran = sound.evidence.len();
         return Err(format!("the baseline is not sound, so nothing can be proven: {ran} checks ran; {}", red.join("; ")));
     }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use netra_critical::evidence::Evidence;
+use netra_critical::evidence::{Evidence, Ledger, read_json};
 
 /// Runs at the same time: most of a run is waiting.
 const AT_ONCE: usize = 10;
@@ -28,6 +28,8 @@ pub(crate) struct Run {
     pub(crate) job: Job,
     /// In the order of the checks.
     pub(crate) evidence: Vec<Evidence>,
+    /// How many checks there are, as the run's ledger lists them.
+    pub(crate) listed: usize,
     /// Everything that was printed.
     pub(crate) output: PathBuf,
 }
@@ -120,6 +122,7 @@ impl Ground {
             evidence.push(serde_json::from_slice::<Evidence>(&text).map_err(|error| format!("{}: {error}", path.display()))?);
         }
         evidence.sort_by_key(|it| it.id);
-        Ok(Run { job: job.clone(), evidence, output })
+        let ledger: Ledger = read_json(&out.join("run/results.json"))?;
+        Ok(Run { job: job.clone(), evidence, listed: ledger.checks.len(), output })
     }
 }
