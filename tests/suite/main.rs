@@ -16,6 +16,7 @@ mod diagnosis;
 mod diagnosis_causes;
 mod diagnosis_plant;
 mod judging;
+mod page;
 mod readme;
 #[path = "../stand_in.rs"]
 mod stand_in;

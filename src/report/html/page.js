@@ -3,9 +3,9 @@
 (() => {
   const all = (selector, from = document) => [...from.querySelectorAll(selector)];
   const checks = all("details.check");
-  const form = document.querySelector(".filter");
+  const bar = document.querySelector(".filter");
   const field = document.getElementById("filter");
-  const buttons = all("button[data-verdict]", form);
+  const buttons = all("button[data-verdict]", bar);
   const texts = new Map();
   let verdict = "";
 
@@ -29,8 +29,7 @@
     document.getElementById("none").hidden = count > 0;
   };
 
-  form.hidden = false;
-  form.addEventListener("submit", (event) => event.preventDefault());
+  bar.hidden = false;
   field.addEventListener("input", filter);
   for (const button of buttons) {
     button.addEventListener("click", () => {

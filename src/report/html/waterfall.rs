@@ -5,12 +5,10 @@
 use std::fmt::Write as _;
 
 use crate::evidence::Evidence;
-use crate::exchange::{Exchange, Frame, Kind, Measured, Phase};
+use crate::exchange::{Exchange, Kind, Measured, Phase};
 
 /// Width of a drawing in its own units.
 const WIDE: f64 = 1_000.0;
-/// This many frames of an exchange are marked.
-const MARKS: usize = 400;
 /// What follows the check is measured by this many exchanges from the end: the last ones to begin are among the last to end.
 const LAST: usize = 64;
 /// No clock is shorter, in milliseconds.
@@ -88,18 +86,27 @@ pub(super) fn draw(out: &mut String, x: &Exchange, clock: Clock) {
     }
     let _ = write!(out, "<path class=\"start\" d=\"M{:.1} 3v10\"/>", clock.x(x.started_ms));
     for (sent, class, y) in [(false, "in", "1v5"), (true, "out", "10v5")] {
-        let mut marks = x.frames.iter().take(MARKS).filter(|frame| frame.sent == sent).peekable();
-        if marks.peek().is_some() {
-            let _ = write!(out, "<path class=\"{class}\" d=\"");
-            marks.for_each(|frame| mark(out, x, frame, clock, y));
-            out.push_str("\"/>");
-        }
+        marks(out, x, clock, sent, class, y);
     }
     out.push_str("</svg>");
 }
 
-fn mark(out: &mut String, x: &Exchange, frame: &Frame, clock: Clock, y: &str) {
-    let _ = write!(out, "M{:.1} {y}", clock.x(x.started_ms + frame.at_ms));
+/// Marks frames of one direction; those that would fall on one spot are one mark, so there are never more than [`WIDE`].
+fn marks(out: &mut String, x: &Exchange, clock: Clock, sent: bool, class: &str, y: &str) {
+    let mut before = f64::NAN;
+    for frame in x.frames.iter().filter(|frame| frame.sent == sent) {
+        let at = clock.x(x.started_ms + frame.at_ms).round();
+        if before.is_nan() {
+            let _ = write!(out, "<path class=\"{class}\" d=\"");
+        }
+        if before.total_cmp(&at).is_ne() {
+            let _ = write!(out, "M{at} {y}");
+        }
+        before = at;
+    }
+    if !before.is_nan() {
+        out.push_str("\"/>");
+    }
 }
 
 /// Draws the samples of a route: each a tick, the median a taller one, the limits of median and tail as lines.
@@ -128,7 +135,7 @@ pub(super) fn strip(measured: &Measured) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exchange::Recorder;
+    use crate::exchange::{Frame, Recorder};
 
     fn exchange(kind: Kind, change: impl FnOnce(&mut Exchange)) -> Exchange {
         let recorder = Recorder::new();
@@ -173,11 +180,11 @@ mod tests {
         let x = exchange(Kind::WebSocket, |x| {
             x.timing.total_ms = Some(200.0);
             let frame = |at_ms, sent| Frame { at_ms, sent, text: String::new() };
-            x.frames = vec![frame(50.0, false), frame(100.0, true), frame(150.0, false)];
+            x.frames = vec![frame(50.0, false), frame(100.0, true), frame(150.0, false), frame(150.1, false)];
         });
         let mut out = String::new();
         draw(&mut out, &x, CLOCK);
-        assert!(out.contains("<path class=\"in\" d=\"M150.0 1v5M250.0 1v5\"/><path class=\"out\" d=\"M200.0 10v5\"/>"), "{out}");
+        assert!(out.contains("<path class=\"in\" d=\"M150 1v5M250 1v5\"/><path class=\"out\" d=\"M200 10v5\"/>"), "{out}");
     }
 
     #[test]
