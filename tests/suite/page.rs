@@ -3,22 +3,20 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use netra_critical::about::About;
-use netra_critical::check::Area;
-use netra_critical::evidence::{Entry, Evidence, Ledger, SCHEMA, read_json};
-use netra_critical::exchange::{Exchange, Frame, Judged, Kind, Recorder, Timing};
-use netra_critical::expect::{Class, Failure};
-use netra_critical::report::past::Since;
-use netra_critical::report::{Digest, Run, html};
-use netra_critical::{Verdict, diagnose::Diagnosis};
+use netra_critical::Verdict;
+use netra_critical::evidence::{Ledger, read_json};
+use netra_critical::exchange::Exchange;
+use netra_critical::report::html;
 use tempfile::TempDir;
 
+#[path = "browser/made.rs"]
+mod made;
 #[path = "browser/tools.rs"]
 mod tools;
 
+use made::{exchange, run};
 use tools::Tools;
 
 /// Text that would be markup, a script, the end of one, or another reading direction.
@@ -67,99 +65,13 @@ fn it_is_sound_html_whatever_the_verdicts() {
     assert_eq!(Tools::ready().node("validate.cjs", &page, &[]), "");
 }
 
-/// An exchange with this text wherever a service or a check can put one.
-fn exchange(text: &str) -> Exchange {
-    let recorder = Recorder::new();
-    recorder.begin(Kind::WebSocket, "alice", true, "GET", "https://localhost/ws");
-    let mut x = recorder.all().remove(0);
-    x.url = format!("https://localhost/{text}");
-    x.caller = text.to_owned();
-    x.status = Some(101);
-    x.request_headers = vec![("x-asked".to_owned(), text.to_owned())];
-    x.response_headers = vec![(text.to_owned(), text.to_owned())];
-    x.response_body = Some(text.to_owned());
-    x.error = Some(text.to_owned());
-    x.frames = vec![Frame { at_ms: 2.0, sent: false, text: text.to_owned() }];
-    x.timing = Timing { first_byte_ms: Some(1.0), total_ms: Some(3.0), ..Timing::default() };
-    x
-}
-
-/// A run of one check that failed with these exchanges, and this text for all that is said.
-fn run(text: &str, exchanges: Vec<Exchange>) -> Run {
-    let about = exchanges.iter().map(|x| x.id).take(1).collect::<Vec<_>>();
-    let diagnosis: Diagnosis = serde_json::from_value(serde_json::json!({
-        "class": "contract", "because": text, "whys": [{"text": text, "evidence": ["#1", text]}], "next": [text],
-        "causes": [{"name": text, "class": "contract", "what": text, "side": "theirs", "change": text, "evidence": ["#1"]}],
-        "claims": [{"claim": text, "ours": text, "required": text, "issued": text, "differs": true}],
-        "trials": [{"what": text, "door": "http", "answer": "refused", "said": text, "exchange": "#1", "took_ms": 1.0}],
-        "excluded": [text], "made_by": null, "trouble": text,
-    }))
-    .expect("a diagnosis");
-    let said = || text.to_owned();
-    let evidence = Evidence {
-        schema: SCHEMA,
-        run_id: said(),
-        id: 1,
-        name: "probe".to_owned(),
-        title: said(),
-        area: Area::Streams,
-        impact: said(),
-        target: said(),
-        verdict: Verdict::Failed,
-        class: Some(Class::Contract),
-        class_because: Some(said()),
-        diagnosis: Some(diagnosis),
-        failure: Some(Failure {
-            expectation: said(),
-            wanted: said(),
-            got: said(),
-            at: "probe.rs:1".to_owned(),
-            class: None,
-            about: about.clone(),
-        }),
-        trouble: None,
-        waiting_for: vec![said()],
-        started_at: "2026-11-25T20:00:00Z".to_owned(),
-        duration_ms: 1_000.0,
-        queued_ms: 0.0,
-        expectations: vec![Judged { name: said(), held: false, at: "probe.rs:1".to_owned(), about }],
-        notes: vec![said()],
-        measured: Vec::new(),
-        left_behind: vec![said()],
-        bytes_sent: 1,
-        bytes_received: 1,
-        process: (1, None),
-        exchanges,
-    };
-    let entry = Entry {
-        id: 1,
-        name: evidence.name.clone(),
-        title: said(),
-        area: evidence.area,
-        impact: said(),
-        verdict: Verdict::Failed,
-        duration_ms: Some(1_000.0),
-        class: evidence.class,
-        summary: Some(said()),
-        cause: None,
-        stamp: None,
-    };
-    let ledger = Ledger {
-        schema: SCHEMA,
-        run_id: said(),
-        target: said(),
-        updated_at: said(),
-        totals: Verdict::ALL.into_iter().map(|it| (it, usize::from(it == Verdict::Failed))).collect(),
-        checks: vec![entry],
-        causes: Vec::new(),
-        troubles: vec![said()],
-    };
-    Run::new(About::unknown(text, text), ledger, vec![Arc::new(Digest::of(&evidence))], Since::default())
-}
-
 #[test]
 fn whatever_a_service_sends_stays_text() {
     let page = html::file(&run(HOSTILE, vec![exchange(HOSTILE)])).expect("a page");
+    for part in ["failing since", "slower: 900 ms", "Excluded: 1", "Not cleaned up", "class=\"missed\"", "when the deadline passed"]
+    {
+        assert!(page.contains(part), "{part}");
+    }
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (path, hostile) = (folder.path().join("report.html"), folder.path().join("hostile.txt"));
     fs::write(&path, page).expect("a page");
@@ -173,11 +85,7 @@ fn whatever_a_service_sends_stays_text() {
 fn with_5000_exchanges_it_stays_below_5_mib_and_says_what_is_left_out() {
     let body = "\"<>&ä".repeat(16_384 / 5);
     let exchanges = (1..=5_000).map(|id| Exchange { id, ..exchange(&body) });
-    let run = {
-        let mut run = run("it failed", exchanges.collect());
-        run.checks.truncate(1);
-        run
-    };
+    let run = run("it failed", exchanges.collect());
     let began = Instant::now();
     let page = html::file(&run).expect("a page");
     let took = began.elapsed();

@@ -113,7 +113,7 @@ fn facts(out: &mut String, x: &Exchange) {
 
 /// First line, headers, body; folded.
 fn message(out: &mut String, name: &str, first: &str, headers: &[(String, String)], body: Option<&str>) {
-    let _ = write!(out, "<details open><summary>{name}</summary><pre dir=\"auto\"><b>{}</b>\n", Text(first));
+    let _ = writeln!(out, "<details open><summary>{name}</summary><pre dir=\"auto\"><b>{}</b>", Text(first));
     for (name, value) in headers {
         let _ = writeln!(out, "<i>{}:</i> {}", Text(name), Text(value));
     }

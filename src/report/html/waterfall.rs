@@ -11,6 +11,8 @@ use crate::exchange::{Exchange, Kind, Measured, Phase};
 const WIDE: f64 = 1_000.0;
 /// What follows the check is measured by this many exchanges from the end: the last ones to begin are among the last to end.
 const LAST: usize = 64;
+/// A strip begins below the smallest value, and ends behind the largest, by this factor at least.
+const HEADROOM: f64 = 1.25;
 /// No clock is shorter, in milliseconds.
 const SHORTEST_MS: f64 = 1e-3;
 
@@ -109,26 +111,37 @@ fn marks(out: &mut String, x: &Exchange, clock: Clock, sent: bool, class: &str, 
     }
 }
 
-/// Draws the samples of a route: each a tick, the median a taller one, the limits of median and tail as lines.
+/// Draws the samples of a route: each a tick, the median a taller one, the limits of median and tail as lines. The scale is
+/// logarithmic, with a line a decade: samples of one millisecond and a limit of hundreds are both to be seen.
 pub(super) fn strip(measured: &Measured) -> String {
     let samples = &measured.samples_ms;
-    let widest = samples.iter().copied().fold(measured.tail_limit_ms.max(measured.median_limit_ms), f64::max);
-    let clock = Clock { from_ms: 0.0, to_ms: widest.max(SHORTEST_MS) * 1.02 };
+    let limits = [measured.median_limit_ms, measured.tail_limit_ms];
+    let values = || samples.iter().chain(&limits).map(|ms| ms.max(SHORTEST_MS));
+    // So that nothing stands on the left edge.
+    let from = (values().fold(f64::INFINITY, f64::min) / HEADROOM).log10().floor();
+    let to = (values().fold(SHORTEST_MS, f64::max) * HEADROOM).log10();
+    let x = |ms: f64| (ms.max(SHORTEST_MS).log10() - from) / (to - from) * WIDE;
     let mut out = String::from("<svg class=\"strip\" viewBox=\"0 0 1000 28\" preserveAspectRatio=\"none\" aria-hidden=\"true\">");
-    let median_to = clock.x(measured.median_limit_ms);
-    let _ = write!(out, "<rect class=\"within\" x=\"0\" y=\"0\" width=\"{median_to:.1}\" height=\"28\"/><path class=\"tick\" d=\"");
-    for sample in samples {
-        let _ = write!(out, "M{:.1} 8v12", clock.x(*sample));
-    }
-    out.push_str("\"/>");
+    let [median_limit, tail_limit] = limits.map(x);
+    let _ = write!(out, "<rect class=\"within\" x=\"0\" y=\"0\" width=\"{median_limit:.1}\" height=\"28\"/>");
+    let lines = |out: &mut String, class: &str, down: &str, at: &mut dyn Iterator<Item = f64>| {
+        let _ = write!(out, "<path class=\"{class}\" d=\"");
+        for at in at {
+            let _ = write!(out, "M{at:.1} {down}");
+        }
+        out.push_str("\"/>");
+    };
+    let decades = std::iter::successors(Some(from + 1.0), |at| Some(at + 1.0)).take_while(|at| *at < to);
+    lines(&mut out, "decade", "0v28", &mut decades.map(|at| x(10_f64.powf(at))));
+    lines(&mut out, "tick", "8v12", &mut samples.iter().map(|ms| x(*ms)));
     if !samples.is_empty() {
         let mut sorted = samples.clone();
         sorted.sort_by(f64::total_cmp);
-        let _ = write!(out, "<path class=\"median\" d=\"M{:.1} 3v22\"/>", clock.x(crate::history::median(&sorted)));
+        lines(&mut out, "median", "3v22", &mut std::iter::once(x(crate::history::median(&sorted))));
     }
-    let tail = clock.x(measured.tail_limit_ms);
-    let _ =
-        write!(out, "<path class=\"limit\" d=\"M{median_to:.1} 0v28\"/><path class=\"limit tail\" d=\"M{tail:.1} 0v28\"/></svg>");
+    lines(&mut out, "limit", "0v28", &mut std::iter::once(median_limit));
+    lines(&mut out, "limit tail", "0v28", &mut std::iter::once(tail_limit));
+    out.push_str("</svg>");
     out
 }
 
@@ -191,15 +204,17 @@ mod tests {
     fn a_strip_shows_samples_median_and_limits_on_one_scale() {
         let measured = Measured {
             route: "GET /health".to_owned(),
-            samples_ms: vec![51.0, 10.2, 204.0],
-            median_limit_ms: 20.4,
-            tail_limit_ms: 102.0,
+            samples_ms: vec![10.0, 2.0, 1_000.0 / HEADROOM],
+            median_limit_ms: 10.0,
+            tail_limit_ms: 100.0,
         };
         let out = strip(&measured);
-        assert!(out.contains("class=\"tick\" d=\"M245.1 8v12M49.0 8v12M980.4 8v12\""), "{out}");
-        assert!(out.contains("class=\"median\" d=\"M245.1 3v22\""), "{out}");
+        // Three decades.
+        assert!(out.contains("class=\"tick\" d=\"M333.3 8v12M100.3 8v12M967.7 8v12\""), "{out}");
+        assert!(out.contains("class=\"decade\" d=\"M333.3 0v28M666.7 0v28\""), "{out}");
+        assert!(out.contains("class=\"median\" d=\"M333.3 3v22\""), "{out}");
         assert!(
-            out.contains("class=\"limit\" d=\"M98.0 0v28\"") && out.contains("class=\"limit tail\" d=\"M490.2 0v28\""),
+            out.contains("class=\"limit\" d=\"M333.3 0v28\"") && out.contains("class=\"limit tail\" d=\"M666.7 0v28\""),
             "{out}"
         );
     }
