@@ -1,6 +1,6 @@
 //! Text within HTML: nothing that a service sent may become markup.
 
-use std::fmt::{self, Display, Formatter, Write as _};
+use std::fmt::{self, Display, Formatter};
 
 /// Text as HTML shows it between tags. Quotes mean nothing there, and JSON is full of them: escaped, they would be a third of a
 /// page.
@@ -21,9 +21,14 @@ impl Display for Anywhere<'_> {
     }
 }
 
+/// Adds long text as [`Text`] shows it, without the detour over a formatter.
+pub(super) fn push(out: &mut String, text: &str) {
+    let _ = write(out, text, false);
+}
+
 /// Besides the characters that mean something to HTML, control characters are shown as their pictures (U+2400 and on): NUL and
 /// most others are errors in a document (HTML, §13.2.3.5), and invisible to whoever looks for them.
-fn write(f: &mut Formatter<'_>, text: &str, quotes: bool) -> fmt::Result {
+fn write(f: &mut impl fmt::Write, text: &str, quotes: bool) -> fmt::Result {
     let mut plain = 0;
     for (at, byte) in text.bytes().enumerate() {
         let shown = match byte {

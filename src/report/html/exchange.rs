@@ -1,15 +1,18 @@
 //! One exchange, folded: written by hand, because a run has hundreds and a template would take most of the time.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::escape::Text;
+use super::escape::{Text, push};
 use super::waterfall::{Clock, draw};
 use super::words::{bytes, took};
 use crate::evidence::Evidence;
 use crate::exchange::{Exchange, Frame, Kind, Phase, cut};
 
-/// A body is shown up to this many characters; the evidence file keeps more.
+/// A body, or a header, is shown up to this many characters; the evidence file keeps more.
 const BODY_CHARS: usize = 4_000;
+/// The path of a folded exchange is shown up to this many characters.
+const PATH_CHARS: usize = 160;
 /// A frame is shown up to this many characters.
 const FRAME_CHARS: usize = 600;
 /// This many frames of an exchange are shown.
@@ -37,7 +40,7 @@ pub(crate) fn exchange(evidence: &Evidence, x: &Exchange) -> String {
     out.push_str("</summary><div class=\"wire\">");
     facts(&mut out, x);
     if let Some(error) = &x.error {
-        let _ = write!(out, "<p class=\"error\">{}</p>", Text(error));
+        let _ = write!(out, "<p class=\"error\">{}</p>", Text(&short(error, BODY_CHARS)));
     }
     let first = format!("{} {}", x.method, x.url);
     message(&mut out, "Request", &first, &x.request_headers, x.request_body.as_deref());
@@ -62,7 +65,8 @@ fn head(out: &mut String, x: &Exchange, broke: bool) {
     };
     let mark = if broke { "<b class=\"no\" title=\"the failure speaks of this\">✗</b> " } else { "" };
     let _ = write!(out, "<span class=\"id\">{mark}#{}</span><span class=\"what\"><b>{}</b> ", x.id, Text(kind));
-    let _ = write!(out, "<bdi>{}</bdi> <i>{}</i></span>", Text(path(&x.url)), Text(&x.caller));
+    let _ =
+        write!(out, "<bdi>{}</bdi> <i>{}</i></span>", Text(&short(path(&x.url), PATH_CHARS)), Text(&short(&x.caller, PATH_CHARS)));
     match (x.status, &x.close) {
         (_, Some(close)) if close.code != 1000 => {
             let _ = write!(out, "<span class=\"status\">close {}</span>", close.code);
@@ -79,6 +83,11 @@ fn head(out: &mut String, x: &Exchange, broke: bool) {
 fn path(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.find('/').map_or("/", |at| &rest[at..])
+}
+
+/// The text, cut only where it is longer.
+fn short(text: &str, chars: usize) -> Cow<'_, str> {
+    if text.len() <= chars { Cow::Borrowed(text) } else { Cow::Owned(cut(text, chars)) }
 }
 
 /// When, how long each step took, with whom, how much.
@@ -113,14 +122,16 @@ fn facts(out: &mut String, x: &Exchange) {
 
 /// First line, headers, body; folded.
 fn message(out: &mut String, name: &str, first: &str, headers: &[(String, String)], body: Option<&str>) {
-    let _ = writeln!(out, "<details open><summary>{name}</summary><pre dir=\"auto\"><b>{}</b>", Text(first));
+    let _ = writeln!(out, "<details open><summary>{name}</summary><pre dir=\"auto\"><b>{}</b>", Text(&short(first, BODY_CHARS)));
     for (name, value) in headers {
-        let _ = writeln!(out, "<i>{}:</i> {}", Text(name), Text(value));
+        let _ = writeln!(out, "<i>{}:</i> {}", Text(&short(name, BODY_CHARS)), Text(&short(value, BODY_CHARS)));
     }
     out.push_str("</pre>");
     if let Some(body) = body.filter(|body| !body.is_empty()) {
         // A line feed right after the tag is not part of the text (HTML, §13.1.2.5); this one is given away for it.
-        let _ = write!(out, "<pre class=\"body\" dir=\"auto\">\n{}</pre>", Text(&cut(body, BODY_CHARS)));
+        out.push_str("<pre class=\"body\" dir=\"auto\">\n");
+        push(out, &short(body, BODY_CHARS));
+        out.push_str("</pre>");
     }
     out.push_str("</details>");
 }
@@ -136,13 +147,10 @@ fn frames(out: &mut String, x: &Exchange) {
     out.push_str("<ol class=\"frames\">");
     for Frame { at_ms, sent, text } in &x.frames[hidden..] {
         let (class, word) = if *sent { ("out", "sent") } else { ("in", "received") };
-        let text = cut(text, FRAME_CHARS);
-        let _ = write!(
-            out,
-            "<li class=\"{class}\"><span class=\"ms\">{}</span><span class=\"way\">{word}</span><code dir=\"auto\">{}</code></li>",
-            took(*at_ms),
-            Text(&text)
-        );
+        let _ = write!(out, "<li class=\"{class}\"><span class=\"ms\">{}</span><span class=\"way\">{word}</span>", took(*at_ms));
+        out.push_str("<code dir=\"auto\">");
+        push(out, &short(text, FRAME_CHARS));
+        out.push_str("</code></li>");
     }
     out.push_str("</ol></details>");
 }

@@ -18,10 +18,9 @@ const THEN: &str = "2026-11-25T20:00:00Z";
 /// An exchange with this text wherever a service or a check can put one.
 pub(crate) fn exchange(text: &str) -> Exchange {
     let recorder = Recorder::new();
-    recorder.begin(Kind::WebSocket, "alice", true, "GET", "https://localhost/ws");
+    recorder.begin(Kind::WebSocket, text, true, "GET", "https://localhost/ws");
     let mut x = recorder.all().remove(0);
     x.url = format!("https://localhost/{text}");
-    x.caller = text.to_owned();
     x.status = Some(101);
     x.request_headers = vec![("x-asked".to_owned(), text.to_owned())];
     x.response_headers = vec![(text.to_owned(), text.to_owned())];
@@ -80,7 +79,8 @@ pub(crate) fn run(text: &str, exchanges: Vec<Exchange>) -> Run {
         exchanges,
     };
     let trouble = Trouble { what: said(), remedy: said(), class: Class::Suite, about: Vec::new() };
-    let bare = Evidence { failure: None, diagnosis: None, exchanges: Vec::new(), measured: Vec::new(), ..evidence.clone() };
+    let failed = Arc::new(Digest::of(&evidence));
+    let bare = Evidence { failure: None, diagnosis: None, exchanges: Vec::new(), measured: Vec::new(), ..evidence };
     let errored = Evidence { id: 2, verdict: Verdict::Errored, trouble: Some(trouble), ..bare.clone() };
     let timed_out = Evidence { id: 3, verdict: Verdict::TimedOut, waiting_for: vec![said(), said()], ..bare.clone() };
     let passed = Evidence { id: 5, verdict: Verdict::Passed, expectations: Vec::new(), ..bare };
@@ -129,6 +129,6 @@ pub(crate) fn run(text: &str, exchanges: Vec<Exchange>) -> Run {
     let mut about = About::unknown(text, text);
     (about.embedded, about.fault, about.api, about.commit) = (true, Some(said()), Some(said()), Some(said()));
     about.configuration = vec![Setting { key: said(), value: said(), source: said() }];
-    let digests = [evidence, errored, timed_out, passed].map(|it| Arc::new(Digest::of(&it)));
-    Run::new(about, ledger, digests.to_vec(), since)
+    let [errored, timed_out, passed] = [errored, timed_out, passed].map(|it| Arc::new(Digest::of(&it)));
+    Run::new(about, ledger, vec![failed, errored, timed_out, passed], since)
 }

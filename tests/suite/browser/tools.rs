@@ -53,7 +53,9 @@ fn program(name: &str, package: &str) -> PathBuf {
     };
     find().unwrap_or_else(|| {
         for arguments in [&["update"][..], &["install", "--yes", "--no-install-recommends", package]] {
-            drop(Command::new("apt-get").args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).status());
+            // Another test may be installing something at the same time.
+            let patience = ["-o", "DPkg::Lock::Timeout=300"];
+            drop(Command::new("apt-get").args(patience).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).status());
         }
         find().unwrap_or_else(|| panic!("{name} is missing: install the package {package}"))
     })

@@ -95,7 +95,7 @@ open(async (page, browser, url) => {
 
   // Copying: what is copied is the command, and nothing but it.
   await browser.defaultBrowserContext().overridePermissions(url, ["clipboard-read", "clipboard-sanitized-write"]);
-  await page.$eval(".group .copy", (it) => it.click());
+  await page.click(".group .copy");
   await page.waitForFunction(() => document.querySelector(".group .copy").textContent === "copied");
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), await text(page, ".group .next code"));
 
