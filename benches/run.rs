@@ -39,7 +39,7 @@ fn main() {
     // On against off in turn, so that a machine that drifts is as slow for one as for the other.
     let mut overheads = Vec::new();
     for pair in 0..PAIRS {
-        let mut wall = |how: &str, env: &[(&str, &str)]| {
+        let wall = |how: &str, env: &[(&str, &str)]| {
             let started = Instant::now();
             let mut child = start(&binary, out.path(), &format!("{how}-{pair}"), env);
             assert!(child.wait().expect("it ends").success(), "run {how}-{pair} failed: see {}", out.path().display());

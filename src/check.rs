@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
@@ -173,7 +172,7 @@ impl Check {
 
     async fn body(&self, cx: &Cx, suite: &Suite, body: impl AsyncFnOnce(&Cx) -> Held) -> End {
         let deadline = Duration::from_secs(suite.target.settings.deadlines.check_s);
-        let mut running = pin!(AssertUnwindSafe(body(cx)).catch_unwind());
+        let mut running = Box::pin(AssertUnwindSafe(body(cx)).catch_unwind());
         match poll::within(deadline, &mut running).await {
             Some(Ok(held)) => End::Ended(held),
             Some(Err(panic)) => End::Panicked(panic_text(&*panic)),

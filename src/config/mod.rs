@@ -162,15 +162,20 @@ pub struct Surroundings {
     /// Colours are not wanted (`NO_COLOR`, whatever its value but an empty one).
     pub no_color: bool,
     /// GitHub Actions runs it.
-    pub github: bool,
-    /// The file of the job's summary there.
-    pub step_summary: Option<PathBuf>,
+    pub github: Option<GitHub>,
     /// A runner with a process a check runs it (nextest).
     pub process_per_check: bool,
     /// libtest runs one check after the other.
     pub one_thread: bool,
     /// What libtest was told: filters and options.
     pub arguments: Vec<String>,
+}
+
+/// A job of GitHub Actions.
+#[derive(Clone, Debug)]
+pub struct GitHub {
+    /// The file that becomes the job's summary.
+    pub step_summary: Option<PathBuf>,
 }
 
 impl Surroundings {
@@ -184,8 +189,8 @@ impl Surroundings {
         let threads = told("--test-threads").or_else(|| env.get("RUST_TEST_THREADS").map(str::to_owned));
         Self {
             no_color: env.get("NO_COLOR").is_some(),
-            github: env.get("GITHUB_ACTIONS") == Some("true"),
-            step_summary: env.get("GITHUB_STEP_SUMMARY").map(PathBuf::from),
+            github: (env.get("GITHUB_ACTIONS") == Some("true"))
+                .then(|| GitHub { step_summary: env.get("GITHUB_STEP_SUMMARY").map(PathBuf::from) }),
             process_per_check: env.get("NEXTEST").is_some(),
             one_thread: threads.as_deref() == Some("1"),
             arguments,

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::Path;
 
 use super::{Run, markdown};
+use crate::config::GitHub;
 use crate::exchange::cut;
 
 /// GitHub shows ten annotations of each kind for a step.
@@ -13,12 +13,12 @@ pub const ANNOTATIONS_AT_MOST: usize = 10;
 
 /// What the runner reads from the output: annotations, by cause. Appends the report to the job summary where there is one.
 #[must_use]
-pub fn tell(run: &Run, step_summary: Option<&Path>) -> String {
+pub fn tell(run: &Run, job: &GitHub) -> String {
     let mut out = annotations(run).join("\n");
     if !out.is_empty() {
         out.push('\n');
     }
-    if let Some(path) = step_summary {
+    if let Some(path) = &job.step_summary {
         let file = OpenOptions::new().create(true).append(true).open(path);
         if let Err(error) = file.and_then(|mut file| file.write_all(markdown::file(run).as_bytes())) {
             let _ = writeln!(out, "::warning::the job summary {} cannot be written: {}", path.display(), data(&error.to_string()));

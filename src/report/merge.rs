@@ -79,9 +79,9 @@ pub fn run(env: &Environment, words: &[&str]) -> Told {
         lines.extend(pointed.err().map(|error| format!("{} cannot be made: {error}", folder.join("latest").display())));
     }
     let around = Surroundings::of(env, Vec::new());
-    if around.github {
+    if let Some(job) = &around.github {
         let run = RunFolder::of(&merged.folder).map(|folder| current(&folder)).map_err(|error| (2, error))?;
-        lines.push(github::tell(&run, around.step_summary.as_deref()).trim_end().to_owned());
+        lines.push(github::tell(&run, job).trim_end().to_owned());
     }
     lines.push(merged.folder.join("report.md").display().to_string());
     let text = lines.join("\n");

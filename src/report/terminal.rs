@@ -41,8 +41,8 @@ pub(crate) fn ended(folder: &RunFolder, around: &Surroundings, evidence: &Eviden
         let run = super::fold::current(folder);
         text.push('\n');
         text.push_str(&block(&run, &folder.path.display().to_string(), color));
-        if around.github {
-            text.push_str(&github::tell(&run, around.step_summary.as_deref()));
+        if let Some(job) = &around.github {
+            text.push_str(&github::tell(&run, job));
         }
     }
     // Standard error that is closed hides this text and nothing else.

@@ -19,6 +19,7 @@ mod formats;
 mod judging;
 mod laid;
 mod merging;
+mod page;
 mod past;
 mod readme;
 mod reports;

@@ -65,12 +65,17 @@ pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     Err(format!("{command:?} ended with {}\n{stdout}\n{stderr}", ended.status))
 }
 
-/// Makes sure that a program is there, by installing its Debian package where that is possible.
-pub(crate) fn require(program: &str, package: &str) {
-    if !runs(program, &["--version"]) {
+/// Where a program is, after installing its Debian package where it is missing and that is possible.
+pub(crate) fn require(program: &str, package: &str) -> PathBuf {
+    let find = || {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file());
+        found.filter(|_| runs(program, &["--version"]))
+    };
+    find().unwrap_or_else(|| {
         install(package);
-        assert!(runs(program, &["--version"]), "{program} is missing: install the package {package}");
-    }
+        find().unwrap_or_else(|| panic!("{program} is missing: install the package {package}"))
+    })
 }
 
 /// Installs a Debian package, as far as that may be done here. One at a time: apt-get does not wait for another one.
