@@ -1,4 +1,5 @@
-//! What a run costs: wall time against its floor, evidence and reports on against off, and the memory of the test process without the stand-in.
+//! What a run costs: wall time against its floor, evidence and reports on against off, the reports of a run with very many
+//! exchanges, and the memory of the test process without the stand-in.
 //!
 //! `cargo bench --bench run`. The floor is what the checks must wait for, whatever the suite does: the longest of them, then the
 //! SLA check, which runs alone. Figures are ratios within one run, since machines are noisy; nothing is asserted here.
@@ -8,7 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use netra_critical::evidence::Evidence;
+use netra_critical::exchange::{BODY_KEPT_CHARS, Exchange, keep};
 use netra_critical::history::median;
+use netra_critical::report::render;
 use netra_stand_in::{Options, StandIn};
 
 #[path = "../tests/suite/built.rs"]
@@ -51,6 +54,8 @@ fn main() {
     }
     println!("reports    median ratio {:.3} (n = {PAIRS})", median(&overheads));
 
+    many(&out.path().join("embedded-0"));
+
     let server = StandIn::start(Options::default()).expect("a stand-in");
     let ca = out.path().join("ca.pem");
     std::fs::write(&ca, server.ca_pem().unwrap_or_default()).expect("a CA file");
@@ -72,6 +77,36 @@ fn main() {
         peaks.push(peak);
     }
     println!("alone      median peak memory {:.1} MiB", median(&peaks));
+}
+
+/// The reports of a run whose first check has 5,000 exchanges with bodies of 1 MiB: written again from its evidence, as for
+/// `critical report`, against the same run with its own exchanges.
+fn many(run: &Path) {
+    let timed = || {
+        let started = Instant::now();
+        render(run).expect("a run");
+        started.elapsed().as_secs_f64()
+    };
+    let few = timed();
+    let path = run.join("evidence/test_012_message_persistence_real.json");
+    let mut evidence: Evidence = serde_json::from_slice(&std::fs::read(&path).expect("a file")).expect("evidence");
+    let body = keep(&"a line of an answer, \"quoted\" <tagged> & more\n".repeat((1 << 20) / 48), BODY_KEPT_CHARS);
+    let one = evidence.exchanges.iter().find(|it| it.response_body.is_some()).expect("an exchange with a body");
+    let one = Exchange { request_body: Some(body.clone()), response_body: Some(body), ..one.clone() };
+    evidence.exchanges = (1..=5_000).map(|id| Exchange { id, ..one.clone() }).collect();
+    std::fs::write(&path, serde_json::to_vec(&evidence).expect("JSON")).expect("a file");
+    let many = timed();
+    println!("5,000      all reports {many:.2} s, from {} MB of evidence; {:.1} times a sound run's", len(&path), many / few);
+    for report in ["report.md", "report.html", "junit.xml", "ctrf.json", "run.har", "results.json"] {
+        println!("5,000      {report} {} MB", len(&run.join(report)));
+    }
+}
+
+/// Size of a file in MB, in words.
+fn len(path: &Path) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let bytes = std::fs::metadata(path).expect("a file").len() as f64;
+    format!("{:.2}", bytes / 1e6)
 }
 
 fn start(binary: &Path, out: &Path, id: &str, env: &[(&str, &str)]) -> Child {

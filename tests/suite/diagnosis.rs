@@ -219,7 +219,7 @@ fn the_doctor_finds_a_sound_target_sound() {
     assert!(!told.contains('✗'), "{told}");
     for part in [
         "(CRITICAL_API_URL)",
-        "JWT_SECRET_STAGING: set",
+        "JWT_SECRET_STAGING = set (the environment)",
         "way to 127.0.0.1:",
         "clock: ",
         "API, /health/ready: ready",

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use netra_critical::Verdict;
 use netra_critical::evidence::{Ledger, read_json};
@@ -95,16 +94,8 @@ fn with_5000_exchanges_it_stays_below_5_mib_and_says_what_is_left_out() {
     let body = Some("\"<>&ä".repeat(16_384 / 5));
     let one = |id| Exchange { id, request_body: body.clone(), response_body: body.clone(), ..exchange("a text") };
     let exchanges: Vec<_> = (1..=5_000).map(one).collect();
-    // The best of three: other tests run meanwhile.
-    let timed = (0..3).map(|_| {
-        let exchanges = exchanges.clone();
-        let began = Instant::now();
-        let page = html::file(&run("it failed", exchanges)).expect("a page");
-        (began.elapsed(), page)
-    });
-    let (took, page) = timed.min_by_key(|(took, _)| *took).expect("three");
+    let page = html::file(&run("it failed", exchanges)).expect("a page");
     assert!(page.len() < 5 << 20, "{} bytes", page.len());
-    assert!(took < Duration::from_secs(2), "{took:?}");
     assert!(page.contains("id=\"x001-1\""), "the exchange that shows the failure is there");
     let shown = page.matches("<details class=\"x").count();
     assert!((100..5_000).contains(&shown), "{shown}");

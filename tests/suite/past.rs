@@ -247,7 +247,8 @@ fn what_looks_like_a_token_is_not_kept() {
     let out = folder();
     let folder = Laid { run_id: "run-0", minute: 0, ran: &[(1, Passed, 100.0)] }.lay(out.path());
     change(&folder.join("run.json"), |it| it["target"] = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.c2lnbmF0dXJl".into());
-    render(&folder).expect("a run");
+    let Err(told) = render(&folder) else { panic!("a token stays in a report") };
+    assert!(told.contains("junit.xml was removed: a token stood in line "), "{told}");
     let ledger: Ledger = read_json(&folder.join("results.json")).expect("a ledger");
     let said = "the run was not added to the history: a token stood in it";
     assert!(ledger.troubles.iter().any(|it| it == said), "{:?}", ledger.troubles);
