@@ -84,7 +84,7 @@ pub(crate) fn next(cx: &Cx, evidence: &Evidence, ruling: &Ruling, findings: &Fin
     let mut all = Vec::new();
     if let Some(shown) = &ruling.shown {
         all.push(if shown.kind == Kind::WebSocket {
-            format!("{target}cargo run --bin critical -- ws{}", if shown.credential_good { "" } else { " --token garbage" })
+            format!("{target}cargo run --quiet --bin critical -- ws{}", if shown.credential_good { "" } else { " --token garbage" })
         } else {
             curl(&target, shown)
         });

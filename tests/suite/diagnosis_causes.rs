@@ -57,6 +57,12 @@ async fn a_wrong_claim_of_ours_is_named(#[case] claims: &str, #[case] cause: &st
     demand(Plant::new().mint(claims), Body::Login, &[cause]).await;
 }
 
+#[tokio::test]
+async fn a_claim_that_the_socket_alone_demands_is_named() {
+    let plant = Plant::new().fault("token-type-demanded-by-the-socket-alone").mint("token_type = \"\"");
+    demand(plant, Body::Socket, &["token_type"]).await;
+}
+
 #[rstest]
 #[case::white_space(|it: &StandIn| format!(" {}\n", it.jwt_secret()), "secret-form")]
 #[case::to_be_decoded(|it: &StandIn| base64::engine::general_purpose::STANDARD.encode(it.jwt_secret()), "secret-form")]

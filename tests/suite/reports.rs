@@ -100,7 +100,7 @@ fn frame(report: &str) -> Vec<&str> {
 /// The example in the documentation is this run's report: `UPDATE_DOCS=1 cargo test --test suite example` writes it anew.
 #[test]
 fn the_example_shows_cause_evidence_and_next_step_in_its_first_screen() {
-    let checks = Checks::new().set(SEED);
+    let checks = Checks::new().set(SEED).with("CRITICAL_FAULT", "token-type-demanded-by-the-socket-alone");
     let output = checks.run(&[]);
     assert!(!output.status.success());
     let report = read(&checks.latest(), "report.md");
@@ -119,7 +119,7 @@ fn the_example_shows_cause_evidence_and_next_step_in_its_first_screen() {
         "## Root causes",
         "### token_type: ",
         "| token_type | absent | \"access\" | \"access\" |",
-        "cargo run --bin critical -- ",
+        "cargo run --quiet --bin critical -- ",
         "timestamp>=",
         "\"error_code\": \"VALIDATION_FAILED\"",
     ] {

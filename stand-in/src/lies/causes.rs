@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    http::{StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use futures_util::future::BoxFuture;
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Answered, Asked, Family, Fault, Lies, Said, Seat,
-    connection::{STRANGER, bearer, believed, by_subprotocol},
+    connection::{STRANGER, bearer, believed, by_subprotocol, spoil},
 };
 use crate::{
     app::App,
@@ -31,6 +31,11 @@ const FAULTS: &[Fault] = &[
     fault("other-issuer-demanded", "tokens are made and wanted with 'iss: netra-auth-v2'", &[2]),
     fault("other-audience-demanded", "tokens are made and wanted with 'aud: netra-customers'", &[2]),
     fault("other-token-type-demanded", "tokens are made and wanted with 'token_type: user'", &[2]),
+    fault(
+        "token-type-demanded-by-the-socket-alone",
+        "only the socket looks at 'token_type': the rest takes tokens without it",
+        &[2],
+    ),
     fault("milliseconds-demanded", "tokens are made and wanted with times in milliseconds", &[2]),
     fault("clock-behind", "the service's clock is 10 minutes behind", &[2, 12]),
     fault("clock-ahead", "the service's clock is 10 minutes ahead", &[12]),
@@ -92,7 +97,8 @@ impl Family for Causes {
                 return Some((StatusCode::NOT_FOUND, axum::Json(json!({"detail": "Not Found"}))).into_response());
             }
             if lies.tells("one-route-refuses") && asked.path == "/api/tools" {
-                asked.headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer a.b.c"));
+                let token = bearer(asked);
+                spoil(asked, token.as_deref());
             }
             let ready = asked.is("GET", "/health/ready");
             if lies.tells("startup-incomplete") && ready {
@@ -100,8 +106,11 @@ impl Family for Causes {
                 return Some((StatusCode::SERVICE_UNAVAILABLE, axum::Json(body)).into_response());
             }
             let token = bearer(asked).or_else(|| by_subprotocol(asked)).or_else(|| asked.parameter("token").map(str::to_owned));
-            if token.is_some_and(|token| refused_by_backend(lies, &token)) {
-                asked.headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer a.b.c"));
+            let by_socket = |token: &str| {
+                lies.tells("token-type-demanded-by-the-socket-alone") && asked.is("GET", "/ws") && !has_type(&unverified(token))
+            };
+            if token.as_deref().is_some_and(|token| refused_by_backend(lies, token) || by_socket(token)) {
+                spoil(asked, token.as_deref());
             }
             None
         })
@@ -148,6 +157,10 @@ impl Family for Causes {
                 };
             }
         }
+        let untyped = matches!(honest, Err(Refused::Claim("token_type"))) && !has_type(&claims);
+        if untyped && lies.tells("token-type-demanded-by-the-socket-alone") {
+            return Ok(believed(token));
+        }
         if lies.tells("milliseconds-demanded") {
             return milliseconds(token, &claims, honest);
         }
@@ -186,6 +199,10 @@ impl Family for Causes {
 fn has_the_rest(claims: &Map<String, Value>) -> bool {
     let size = |claim: &str| claims.get(claim).and_then(Value::as_str).map_or(0, str::len);
     size("sub") > 0 && size("jti") == 36
+}
+
+fn has_type(claims: &Map<String, Value>) -> bool {
+    claims.contains_key("token_type")
 }
 
 /// What the whole auth service does, before it looks at a request.

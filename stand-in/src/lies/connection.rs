@@ -219,7 +219,7 @@ fn upgrade(app: &App, asked: &mut Asked) -> Option<Response> {
         asked.become_user(app, STRANGER);
     }
     if lies.tells("valid-token-refused") && token.is_some() {
-        asked.headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer a.b.c"));
+        spoil(asked, token.as_deref());
     }
     let bypass = |name: &str| name.starts_with("x-e2e-") || name.starts_with("x-test-");
     if lies.tells("bypass-headers-accepted") && asked.headers.keys().any(|name| bypass(name.as_str())) {
@@ -248,6 +248,14 @@ pub(super) fn presented(asked: &Asked) -> Option<String> {
 pub(super) fn bearer(asked: &Asked) -> Option<String> {
     let token = asked.headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?.trim();
     (!token.is_empty()).then(|| token.to_owned())
+}
+
+/// The service sees a token of the same size whose signature does not fit.
+pub(super) fn spoil(asked: &mut Asked, token: Option<&str>) {
+    let head = token.and_then(|token| token.get(..token.len().checked_sub(4)?)).unwrap_or("a.b.");
+    let tail = if token.is_some_and(|token| token.ends_with("AAAA")) { "QQQQ" } else { "AAAA" };
+    let spoilt = HeaderValue::try_from(format!("Bearer {head}{tail}"));
+    asked.headers.insert(header::AUTHORIZATION, spoilt.unwrap_or(HeaderValue::from_static("Bearer a.b.c")));
 }
 
 fn offers(asked: &Asked) -> Vec<String> {
