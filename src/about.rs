@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Environment, FAULT, Places, Settings, Target, stated_keys};
 use crate::evidence::SCHEMA;
+use crate::secret::redact;
 use crate::time::now_iso;
 
 /// `run.json`, written when a run begins.
@@ -67,7 +68,7 @@ impl About {
             run_id: run_id.to_owned(),
             target: target.map_or_else(|| env.target_name().to_owned(), |target| target.name.clone()),
             embedded: target.is_some_and(|target| target.embedded),
-            fault: env.get(FAULT).map(str::to_owned),
+            fault: env.get(FAULT).map(redact),
             api: url(|it| &it.api),
             ws: url(|it| &it.ws),
             auth: url(|it| &it.auth),

@@ -27,6 +27,7 @@ use crate::poll;
 use crate::report::digest::Digest;
 use crate::report::fold::{self, Left};
 use crate::report::leaks::{self, NotWritten};
+use crate::secret::redact;
 use crate::time::now_iso;
 
 /// Version of the evidence and ledger formats.
@@ -258,7 +259,8 @@ impl RunFolder {
         let about = About::new(env, places, &run_id, target);
         let target = about.target.clone();
         if !path.join("run.json").exists() {
-            write_whole(&path.join("run.json"), &about).map_err(cannot)?;
+            let written = to_json(&about).and_then(|text| leaks::write(&path.join("run.json"), &text));
+            written.map_err(|error| ConfigError::new(error.to_string(), error.remedy()))?;
         }
         point_latest(&places.out, &run_id).map_err(cannot)?;
         let roster = roster.iter().map(|check| Entry::not_run(check)).collect();
@@ -283,7 +285,11 @@ impl RunFolder {
     /// What the run is about.
     #[must_use]
     pub fn about(&self) -> About {
-        read_json(&self.path.join("run.json")).unwrap_or_else(|_| About::unknown(&self.run_id, &self.target))
+        let about: Result<About, _> = read_json(&self.path.join("run.json"));
+        let mut about = about.unwrap_or_else(|_| About::unknown(&self.run_id, &self.target));
+        // A fault can make the service give a secret away; that is known only after it has happened.
+        about.fault = about.fault.map(|fault| redact(&fault));
+        about
     }
 
     /// The evidence file of a check.

@@ -1,13 +1,8 @@
 //! The proof that every green can go red: each fault of the stand-in is planted, the built `critical` binary is run against it as
 //! users run it, and the checks that the table of expected kills names must fail at the expectations that it names.
 //!
-//! ```text
-//! cargo proof                        all of it
-//! cargo proof --check 016            one check with all of its faults
-//! cargo proof FAULT [CHECK…]         one fault, told in full: replays a cell of the matrix
-//! cargo proof FAULT --times 200      all checks so many times: for the controls, which must turn nothing red
-//! cargo proof --list                 names of the faults, and how to bend one place of the wire
-//! ```
+//! `cargo proof --help` says what can be asked of it.
+//!
 //! Verdicts and broken expectations are read from the evidence. *Errored* and *timed out* are no kills: a check must say that
 //! the service is wrong. The matrix is left in `target/critical/proof/`.
 
@@ -27,6 +22,13 @@ mod judge;
 mod plant;
 mod table;
 
+const USAGE: &str = "\
+cargo proof                        all of it
+cargo proof --check 016            one check with all of its faults
+cargo proof FAULT [CHECK…]         one fault, told in full: replays a cell of the matrix
+cargo proof FAULT --times 200      all checks so many times: for the controls, which must turn nothing red
+cargo proof --list                 names of the faults, and how to bend one place of the wire";
+
 fn main() -> ExitCode {
     match proof(&std::env::args().skip(1).collect::<Vec<_>>()) {
         Ok(code) => code,
@@ -39,6 +41,10 @@ fn main() -> ExitCode {
 
 fn proof(arguments: &[String]) -> Result<ExitCode, String> {
     let words: Vec<_> = arguments.iter().map(String::as_str).collect();
+    if matches!(words.first(), Some(&("--help" | "-h"))) {
+        println!("{USAGE}");
+        return Ok(ExitCode::SUCCESS);
+    }
     if words == ["--list"] {
         faults().for_each(|fault| println!("{}: {} {:?}", fault.name, fault.what, fault.kills));
         println!("\n{BENDS}");
@@ -53,6 +59,7 @@ fn proof(arguments: &[String]) -> Result<ExitCode, String> {
             let times = times.parse().map_err(|_| format!("--times {times} is no number"))?;
             repeat(&ground, fault, times)
         }
+        [option, ..] if option.starts_with('-') => Err(format!("{option} is no option\n{USAGE}")),
         [fault, checks @ ..] => replay(&ground, &table, fault, checks),
     }
 }

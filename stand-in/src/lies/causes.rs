@@ -107,7 +107,7 @@ impl Family for Causes {
             }
             let token = bearer(asked).or_else(|| by_subprotocol(asked)).or_else(|| asked.parameter("token").map(str::to_owned));
             let by_socket = |token: &str| {
-                lies.tells("token-type-demanded-by-the-socket-alone") && asked.is("GET", "/ws") && !has_type(&unverified(token))
+                lies.tells("token-type-demanded-by-the-socket-alone") && asked.is("GET", "/ws") && untyped(&unverified(token))
             };
             if token.as_deref().is_some_and(|token| refused_by_backend(lies, token) || by_socket(token)) {
                 spoil(asked, token.as_deref());
@@ -157,8 +157,8 @@ impl Family for Causes {
                 };
             }
         }
-        let untyped = matches!(honest, Err(Refused::Claim("token_type"))) && !has_type(&claims);
-        if untyped && lies.tells("token-type-demanded-by-the-socket-alone") {
+        let refused = matches!(honest, Err(Refused::Claim("token_type")));
+        if refused && untyped(&claims) && lies.tells("token-type-demanded-by-the-socket-alone") {
             return Ok(believed(token));
         }
         if lies.tells("milliseconds-demanded") {
@@ -201,8 +201,9 @@ fn has_the_rest(claims: &Map<String, Value>) -> bool {
     size("sub") > 0 && size("jti") == 36
 }
 
-fn has_type(claims: &Map<String, Value>) -> bool {
-    claims.contains_key("token_type")
+/// A token of somebody, with all but the claim that says what it is for.
+fn untyped(claims: &Map<String, Value>) -> bool {
+    claims.contains_key("sub") && !claims.contains_key("token_type")
 }
 
 /// What the whole auth service does, before it looks at a request.
