@@ -5,7 +5,7 @@
 //! SLA check, which runs alone. Figures are ratios within one run, since machines are noisy; nothing is asserted here.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use netra_critical::evidence::Evidence;
@@ -29,7 +29,7 @@ fn main() {
     for run in 0..RUNS {
         let id = format!("embedded-{run}");
         let started = Instant::now();
-        let mut child = start(&binary, out.path(), &id, &[]);
+        let mut child = start(binary, out.path(), &id, &[]);
         assert!(child.wait().expect("it ends").success(), "run {id} failed: see {}", out.path().display());
         let wall = started.elapsed().as_secs_f64();
         let floor = floor(&out.path().join(&id));
@@ -44,7 +44,7 @@ fn main() {
     for pair in 0..PAIRS {
         let wall = |how: &str, env: &[(&str, &str)]| {
             let started = Instant::now();
-            let mut child = start(&binary, out.path(), &format!("{how}-{pair}"), env);
+            let mut child = start(binary, out.path(), &format!("{how}-{pair}"), env);
             assert!(child.wait().expect("it ends").success(), "run {how}-{pair} failed: see {}", out.path().display());
             started.elapsed().as_secs_f64()
         };
@@ -71,7 +71,7 @@ fn main() {
     let mut peaks = Vec::new();
     for run in 0..RUNS {
         let before = server.runs_started();
-        let mut child = start(&binary, out.path(), &format!("alone-{run}"), &env);
+        let mut child = start(binary, out.path(), &format!("alone-{run}"), &env);
         let peak = watch(&mut child);
         println!("alone      peak memory of the test process {peak:.1} MiB, agent runs {}", server.runs_started() - before);
         peaks.push(peak);
@@ -110,8 +110,8 @@ fn len(path: &Path) -> String {
 }
 
 fn start(binary: &Path, out: &Path, id: &str, env: &[(&str, &str)]) -> Child {
-    let mut command = Command::new(binary);
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).env("RUST_TEST_THREADS", "25").stdout(Stdio::null()).stderr(Stdio::null());
+    let mut command = built::apart(binary);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     command.env("CRITICAL_OUT_DIR", out).env("CRITICAL_RUN_ID", id).envs(env.iter().copied());
     command.spawn().expect("the binary runs")
 }

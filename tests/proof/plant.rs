@@ -36,7 +36,7 @@ pub(crate) struct Run {
 
 /// Where runs are made.
 pub(crate) struct Ground {
-    binary: PathBuf,
+    binary: &'static Path,
     pub(crate) folder: PathBuf,
     config: PathBuf,
     made: AtomicUsize,
@@ -50,7 +50,7 @@ impl Run {
 
 impl Ground {
     /// Clears the folder of what was there before: `proof` in `CRITICAL_OUT_DIR`, or in the place of all runs.
-    pub(crate) fn prepare(binary: PathBuf) -> Result<Self, String> {
+    pub(crate) fn prepare(binary: &'static Path) -> Result<Self, String> {
         let out = std::env::var_os("CRITICAL_OUT_DIR").map(PathBuf::from);
         let folder = out.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/critical")).join("proof");
         let cannot = |error: std::io::Error| format!("{} cannot be written: {error}", folder.display());
@@ -97,20 +97,12 @@ impl Ground {
         let output = out.join("output.txt");
         let log = std::fs::File::create(&output).map_err(cannot)?;
         let errors = log.try_clone().map_err(cannot)?;
-        Command::new(&self.binary)
+        built::apart(self.binary)
             .args(job.checks.iter().map(|check| format!("test_{check:03}_")))
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .env_remove("CRITICAL_TARGET")
-            .env_remove("CRITICAL_API_URL")
-            .env_remove("CRITICAL_WS_URL")
-            .env_remove("CRITICAL_AUTH_URL")
-            .env_remove("NEXTEST_RUN_ID")
-            .env("RUST_TEST_THREADS", "25")
             .env("CRITICAL_CONFIG", &self.config)
             .env("CRITICAL_OUT_DIR", &out)
             .env("CRITICAL_RUN_ID", "run")
             .env("CRITICAL_FAULT", job.fault.as_deref().unwrap_or_default())
-            .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
             .status()

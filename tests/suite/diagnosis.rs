@@ -1,82 +1,22 @@
 //! What a diagnosis may and may not do, the seed case by name, the doctor, and the story told again.
 
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
-use netra_critical::config::{Environment, Places};
+use netra_critical::config::Places;
 use netra_critical::diagnose::lab::REQUESTS_AT_MOST;
-use netra_critical::evidence::{Evidence, Ledger};
+use netra_critical::evidence::Evidence;
 use netra_critical::exchange::Phase;
 use netra_critical::{Verdict, doctor, explain};
 use netra_stand_in::{Options, StandIn};
-use tempfile::TempDir;
 
+use crate::checks::{Checks, SEED, text};
 use crate::diagnosis_plant::{Body, Plant};
 
-/// The built checks against a stand-in, with `token_source = "mint"` and these claims changed.
-struct Run {
-    out: TempDir,
-    server: StandIn,
-    env: Vec<(&'static str, String)>,
-}
-
-impl Run {
-    fn new(settings: &str, faults: &[&str]) -> Self {
-        let out = tempfile::tempdir().expect("a temporary folder");
-        let mut file: toml::Table = include_str!("../../staging.toml").parse().expect("staging.toml is TOML");
-        let more: toml::Table = settings.parse().expect("settings");
-        file["targets"]["stand-in"].as_table_mut().expect("a target").extend(more);
-        let (config, ca) = (out.path().join("staging.toml"), out.path().join("ca.pem"));
-        std::fs::write(&config, file.to_string()).expect("settings");
-        let faults = faults.iter().map(|name| (*name).to_owned()).collect();
-        let server = StandIn::start(Options { faults, ..Options::default() }).expect("a stand-in");
-        std::fs::write(&ca, server.ca_pem().unwrap_or_default()).expect("a CA file");
-        let env = vec![
-            ("CRITICAL_CONFIG", config.display().to_string()),
-            ("CRITICAL_OUT_DIR", out.path().display().to_string()),
-            ("CRITICAL_RUN_ID", "run".to_owned()),
-            ("CRITICAL_API_URL", server.api_url().to_owned()),
-            ("CRITICAL_WS_URL", server.ws_url().to_owned()),
-            ("CRITICAL_AUTH_URL", server.auth_url().to_owned()),
-            ("CRITICAL_CA_FILE", ca.display().to_string()),
-            ("JWT_SECRET_STAGING", server.jwt_secret().to_owned()),
-            ("E2E_OAUTH_SIMULATION_KEY", server.e2e_key().to_owned()),
-        ];
-        Self { out, server, env }
-    }
-
-    fn set(mut self, name: &'static str, value: &str) -> Self {
-        self.env.retain(|(other, _)| *other != name);
-        self.env.push((name, value.to_owned()));
-        self
-    }
-
-    fn environment(&self) -> Environment {
-        self.env.iter().map(|(name, value)| (*name, value.as_str())).collect()
-    }
-
-    fn command(&self, checks: &[&str]) -> Command {
-        let mut command = Command::new(crate::built::critical());
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(checks).env("RUST_TEST_THREADS", "25").env_remove("RUST_BACKTRACE");
-        command.env_remove("CRITICAL_TARGET").env_remove("NEXTEST_RUN_ID").stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        command
-    }
-
-    fn output(&self, checks: &[&str]) -> String {
-        text(&self.command(checks).output().expect("the binary runs"))
-    }
-
-    fn evidence(&self) -> Vec<Evidence> {
-        let files = std::fs::read_dir(self.out.path().join("run/evidence")).expect("evidence");
-        let read = |path| serde_json::from_slice(&std::fs::read(path).expect("text")).expect("evidence");
-        let mut all: Vec<Evidence> = files.map(|file| read(file.expect("a file").path())).collect();
-        all.sort_by_key(|evidence| evidence.id);
-        all
-    }
-}
-
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+/// The built checks against a stand-in with these faults, with these settings of the target changed.
+fn planted(settings: &str, faults: &[&str]) -> (Checks, StandIn) {
+    let faults = faults.iter().map(|name| (*name).to_owned()).collect();
+    let server = StandIn::start(Options { faults, ..Options::default() }).expect("a stand-in");
+    (Checks::new().set(settings).against(&server), server)
 }
 
 /// Experiments of one check.
@@ -84,13 +24,10 @@ fn experiments(evidence: &Evidence) -> usize {
     evidence.exchanges.iter().filter(|x| x.phase == Phase::Diagnosis).count()
 }
 
-const SEED: &str = "token_source = \"mint\"\nfresh_users = true\n[mint]\ntoken_type = \"\"\n";
-
 #[test]
 fn the_seed_case_a_minted_token_without_token_type() {
-    let run = Run::new(SEED, &[]);
-    let mut command = run.command(&["test_001_", "test_002_"]);
-    let told = text(&command.output().expect("the binary runs"));
+    let (checks, server) = planted(SEED, &[]);
+    let told = text(&checks.run(&["test_001_", "test_002_"]));
     assert_eq!(
         told.matches("cause         token_type: our minted token has no token_type; with token_type = \"access\" it is accepted")
             .count(),
@@ -105,8 +42,8 @@ fn the_seed_case_a_minted_token_without_token_type() {
     ] {
         assert!(told.contains(part), "{part:?} is missing in:{told}");
     }
-    assert!(!told.contains(run.server.jwt_secret()) && !told.contains(run.server.e2e_key()), "{told}");
-    let evidence = run.evidence();
+    assert!(!told.contains(server.jwt_secret()) && !told.contains(server.e2e_key()), "{told}");
+    let evidence = checks.evidence();
     assert!(evidence.iter().all(|it| it.verdict == Verdict::Failed));
     // How long that takes is for the benchmark; what it costs the service is bounded here.
     assert!(evidence.iter().map(experiments).sum::<usize>() <= REQUESTS_AT_MOST);
@@ -114,14 +51,17 @@ fn the_seed_case_a_minted_token_without_token_type() {
 
 #[test]
 fn many_checks_share_one_search_also_across_processes() {
-    let run = Run::new(SEED, &[]);
-    let checks = ["test_001_", "test_003_", "test_012_", "test_013_", "test_014_", "test_017_"];
-    let (one, other): (Vec<_>, Vec<_>) =
-        checks.chunks(3).map(|some| run.command(some).spawn().expect("the binary runs")).partition(|_| true);
+    let (checks, _server) = planted(SEED, &[]);
+    let checks = checks.with("CRITICAL_RUN_ID", "run");
+    let names = ["test_001_", "test_003_", "test_012_", "test_013_", "test_014_", "test_017_"];
+    let (one, other): (Vec<_>, Vec<_>) = names
+        .chunks(3)
+        .map(|some| checks.command(some).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary runs"))
+        .partition(|_| true);
     for child in one.into_iter().chain(other) {
         child.wait_with_output().expect("the binary ends");
     }
-    let evidence = run.evidence();
+    let evidence = checks.evidence();
     let searched = evidence.iter().filter(|it| experiments(it) > 0).count();
     // One search for tokens that are refused on the socket, one for those that are refused over HTTP.
     assert_eq!(searched, 2, "{:?}", evidence.iter().map(|it| (it.id, experiments(it))).collect::<Vec<_>>());
@@ -134,8 +74,7 @@ fn many_checks_share_one_search_also_across_processes() {
         let cited = found.causes[0].evidence.iter().all(|id| own || id.split_once('#').is_some_and(|(check, _)| check.len() == 3));
         assert!(cited, "{}: {:?}", it.name, found.causes[0].evidence);
     }
-    let ledger: Ledger =
-        serde_json::from_slice(&std::fs::read(run.out.path().join("run/results.json")).expect("a ledger")).expect("a ledger");
+    let ledger = checks.ledger();
     assert_eq!(ledger.causes.len(), 1);
     assert_eq!(ledger.causes[0].in_words(), "6 checks, one cause (token_type): 001, 003, 012, 013, 014, 017");
 }
@@ -188,9 +127,9 @@ async fn a_diagnosis_that_fails_says_so_beside_the_failure() {
 
 #[test]
 fn a_failure_is_told_again_from_its_evidence_alone() {
-    let run = Run::new(SEED, &[]);
-    run.output(&["test_001_"]);
-    let places = Places::of(&run.environment());
+    let (checks, _server) = planted(SEED, &[]);
+    checks.run(&["test_001_"]);
+    let places = Places::of(&checks.environment());
     for name in ["1", "001", "test_001_websocket_connection_real"] {
         let told = explain::check(&places, name).expect("a story");
         for part in ["FAILED        001", "cause         token_type: ", "| ✗ token_type | absent |", "experiments\n  #"] {
@@ -205,16 +144,22 @@ fn a_failure_is_told_again_from_its_evidence_alone() {
 
 // ---- the doctor -----------------------------------------------------------------------------------------------------
 
-fn examined(run: &Run) -> (u8, String) {
-    match doctor::run(&run.environment(), crate::stand_in::launch) {
+fn examined((checks, _server): &(Checks, StandIn)) -> (u8, String) {
+    match doctor::run(&checks.environment(), crate::stand_in::launch) {
         Ok(told) => (0, told),
         Err(wrong) => wrong,
     }
 }
 
+/// A sound stand-in, and one variable that is not what it should be.
+fn told_so(name: &'static str, value: &str) -> (Checks, StandIn) {
+    let (checks, server) = planted("", &[]);
+    (checks.with(name, value), server)
+}
+
 #[test]
 fn the_doctor_finds_a_sound_target_sound() {
-    let (code, told) = examined(&Run::new("", &[]));
+    let (code, told) = examined(&planted("", &[]));
     assert_eq!(code, 0, "{told}");
     assert!(!told.contains('✗'), "{told}");
     for part in [
@@ -233,7 +178,7 @@ fn the_doctor_finds_a_sound_target_sound() {
 
 #[test]
 fn the_doctor_names_the_cause_and_whose_it_is() {
-    let told = |settings: &str, faults: &[&str]| examined(&Run::new(settings, faults));
+    let told = |settings: &str, faults: &[&str]| examined(&planted(settings, faults));
     let cases = [
         (told(SEED, &[]), 2, "token_type"),
         (told("", &["service-credentials-wrong"]), 1, "service-credentials"),
@@ -242,10 +187,10 @@ fn the_doctor_names_the_cause_and_whose_it_is() {
         (told("", &["startup-incomplete"]), 1, "not-ready"),
         (told("", &["clock-behind"]), 1, "clock"),
         (told("environment = \"testing\"\n", &[]), 1, "wrong-environment"),
-        (examined(&Run::new("", &[]).set("JWT_SECRET_STAGING", "not-the-secret-of-the-server")), 2, "secret"),
-        (examined(&Run::new("", &[]).set("E2E_OAUTH_SIMULATION_KEY", "not-the-key-of-the-server")), 2, "simulation-key"),
-        (examined(&Run::new("", &[]).set("CRITICAL_AUTH_URL", "https://127.0.0.1:1")), 3, "nothing-listens"),
-        (examined(&Run::new("", &[]).set("CRITICAL_CA_FILE", "")), 3, "certificate-untrusted"),
+        (examined(&told_so("JWT_SECRET_STAGING", "not-the-secret-of-the-server")), 2, "secret"),
+        (examined(&told_so("E2E_OAUTH_SIMULATION_KEY", "not-the-key-of-the-server")), 2, "simulation-key"),
+        (examined(&told_so("CRITICAL_AUTH_URL", "https://127.0.0.1:1")), 3, "nothing-listens"),
+        (examined(&told_so("CRITICAL_CA_FILE", "")), 3, "certificate-untrusted"),
     ];
     for ((code, told), wanted, cause) in cases {
         assert_eq!(code, wanted, "{told}");
@@ -253,6 +198,6 @@ fn the_doctor_names_the_cause_and_whose_it_is() {
         assert!(first.starts_with(&format!("{cause}: ")), "{cause} is not the first in:\n{told}");
         assert!(!told.contains("-of-the-server") && !told.contains("eyJ"), "{told}");
     }
-    let (code, told) = examined(&Run::new("", &[]).set("CRITICAL_TARGET", "nowhere"));
+    let (code, told) = examined(&told_so("CRITICAL_TARGET", "nowhere"));
     assert!(code == 2 && told.contains("no such target"), "{told}");
 }

@@ -10,6 +10,7 @@ use netra_critical::exchange::{BODY_KEPT_CHARS, Close, Exchange, Frame, Judged, 
 use netra_critical::expect::{Class, Failure};
 use netra_critical::{Verdict, text};
 
+use crate::checks::Checks;
 use crate::{PROBE, Stage, tools};
 
 /// `ctrf` ships its schema with a validator.
@@ -45,37 +46,28 @@ fn judge(run: &Path) {
 }
 
 /// Runs the built binary, lets its files be judged, and gives its ledger.
-fn judged_run(arguments: &[&str], extra: Option<(&str, &str)>) -> Ledger {
-    let out = tempfile::tempdir().expect("a temporary folder");
-    let mut command = Command::new(crate::built::critical());
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).env("RUST_TEST_THREADS", "25").env_remove("RUST_BACKTRACE");
-    for inherited in ["CRITICAL_TARGET", "CRITICAL_CONFIG", "CRITICAL_FAULT", "JWT_SECRET_STAGING", "E2E_OAUTH_SIMULATION_KEY"] {
-        command.env_remove(inherited);
-    }
-    command.env("CRITICAL_OUT_DIR", out.path()).env("CRITICAL_RUN_ID", "run").envs(extra);
-    let output = command.output().expect("the binary runs");
-    assert_eq!(output.status.success(), extra.is_none(), "{}", String::from_utf8_lossy(&output.stdout));
-    let run = out.path().join("run");
-    judge(&run);
-    serde_json::from_slice(&fs::read(run.join("results.json")).expect("a ledger")).expect("JSON")
+fn judged_run(checks: &Checks, arguments: &[&str]) -> Ledger {
+    checks.run(arguments);
+    judge(&checks.latest());
+    checks.ledger()
 }
 
 #[test]
 fn files_of_a_run_with_failures_satisfy_their_readers() {
-    let ledger = judged_run(&[], Some(("CRITICAL_FAULT", "message-lost")));
+    let ledger = judged_run(&Checks::new().with("CRITICAL_FAULT", "message-lost"), &[]);
     assert!(ledger.totals[&Verdict::Failed] > 2, "{:?}", ledger.totals);
     assert!(ledger.totals[&Verdict::Passed] > 2, "{:?}", ledger.totals);
 }
 
 #[test]
 fn files_of_a_run_of_one_check_satisfy_their_readers() {
-    let ledger = judged_run(&["test_003"], None);
+    let ledger = judged_run(&Checks::new(), &["test_003"]);
     assert_eq!((ledger.totals[&Verdict::Passed], ledger.totals[&Verdict::NotRun]), (1, 24));
 }
 
 #[test]
 fn files_of_a_run_with_a_wrong_configuration_satisfy_their_readers() {
-    let ledger = judged_run(&[], Some(("CRITICAL_TARGET", "stagin")));
+    let ledger = judged_run(&Checks::new().with("CRITICAL_TARGET", "stagin"), &[]);
     assert_eq!(ledger.totals[&Verdict::Errored], ledger.checks.len());
 }
 

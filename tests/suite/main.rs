@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 mod binary;
 mod built;
+mod checks;
 mod clients;
 mod configuration;
 mod diagnosis;

@@ -315,21 +315,18 @@ fn slice(out: &Path, number: usize) -> Vec<Command> {
         vec![nextest]
     } else {
         let binary = crate::built::critical();
-        let listed = Command::new(&binary).arg("--list").output().expect("the binary runs").stdout;
+        let listed = crate::built::apart(binary).arg("--list").output().expect("the binary runs").stdout;
         let listed = String::from_utf8_lossy(&listed).into_owned();
         let names = listed.lines().filter_map(|line| line.strip_suffix(": test")).skip(number - 1).step_by(SHARDS);
         let command = |name: &str| {
-            let mut command = Command::new(&binary);
+            let mut command = crate::built::apart(binary);
             command.args([name, "--exact"]);
             command
         };
         names.map(command).collect()
     };
     let with = |mut command: Command| {
-        for name in ["CRITICAL_TARGET", "CRITICAL_CONFIG", "NEXTEST_RUN_ID"] {
-            command.env_remove(name);
-        }
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.env("CRITICAL_OUT_DIR", out).env("CRITICAL_RUN_ID", format!("shard-{number}"));
         command
     };

@@ -2,17 +2,15 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use netra_critical::Verdict;
-use netra_critical::evidence::{Ledger, read_json};
 use netra_critical::exchange::Exchange;
 use netra_critical::report::html;
-use tempfile::TempDir;
 
 #[path = "browser/made.rs"]
 mod made;
 
+use crate::checks::{Checks, SEED};
 use crate::tools;
 use made::{exchange, run};
 
@@ -32,24 +30,11 @@ fn node(script: &str, page: &Path, variables: &[(&str, &Path)]) -> String {
     tools::output(&mut node).unwrap_or_else(|told| panic!("{told}"))
 }
 
-/// A run of the built binary under a fault, of these checks, in a folder of its own.
-fn planted(fault: &str, checks: &[&str]) -> TempDir {
-    let out = tempfile::tempdir().expect("a temporary folder");
-    let mut command = Command::new(crate::built::critical());
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(checks).env("CRITICAL_OUT_DIR", out.path());
-    command.env("CRITICAL_RUN_ID", "run").env("CRITICAL_FAULT", fault).env("RUST_TEST_THREADS", "25");
-    for inherited in ["CRITICAL_TARGET", "CRITICAL_CONFIG", "JWT_SECRET_STAGING", "E2E_OAUTH_SIMULATION_KEY", "NEXTEST_RUN_ID"] {
-        command.env_remove(inherited);
-    }
-    let output = command.output().expect("the binary runs");
-    assert!(!output.status.success(), "{fault} turns nothing red");
-    out
-}
-
 #[test]
 fn in_a_browser_it_can_be_read_filtered_unfolded_and_printed() {
-    let out = planted("valid-token-refused", &[]);
-    let ledger: Ledger = read_json(&out.path().join("run/results.json")).expect("a ledger");
+    let checks = Checks::new().set(SEED).with("CRITICAL_FAULT", "token-type-demanded-by-the-socket-alone");
+    checks.run(&[]);
+    let ledger = checks.ledger();
     assert_eq!(ledger.troubles, Vec::<String>::new());
     let failed = ledger.totals[&Verdict::Failed].to_string();
     let mut variables = vec![("FAILED", Path::new(&failed))];
@@ -57,7 +42,7 @@ fn in_a_browser_it_can_be_read_filtered_unfolded_and_printed() {
     if std::env::var_os("UPDATE_DOCS").is_some() {
         variables.push(("SCREENSHOT", &picture));
     }
-    let page = out.path().join("run/report.html");
+    let page = checks.latest().join("report.html");
     assert_eq!(node("use.cjs", &page, &variables), "ok\n");
     let size = fs::metadata(page).expect("a page").len();
     assert!(size < 2_500_000, "{size} bytes");
@@ -65,8 +50,9 @@ fn in_a_browser_it_can_be_read_filtered_unfolded_and_printed() {
 
 #[test]
 fn it_is_sound_html_whatever_the_verdicts() {
-    let out = planted("message-lost", &["test_001", "test_012", "test_023"]);
-    let page = out.path().join("run/report.html");
+    let checks = Checks::new().with("CRITICAL_FAULT", "message-lost");
+    checks.run(&["test_001", "test_012", "test_023"]);
+    let page = checks.latest().join("report.html");
     let text = fs::read_to_string(&page).expect("a page");
     for shown in ["1 of 25 checks did not pass", "data-verdict=\"not-run\"", "class=\"strip\"", "class=\"socket\""] {
         assert!(text.contains(shown), "{shown}");

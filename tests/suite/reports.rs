@@ -1,10 +1,9 @@
 //! What a run leaves for people: the report, the terminal, GitHub; what happens to it when a run is killed, when the disk is
 //! full, when a secret slips through.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use netra_critical::check::Verdict;
@@ -12,89 +11,22 @@ use netra_critical::evidence::{Evidence, Ledger, read_json};
 use netra_critical::poll;
 use netra_critical::report::{github, markdown, terminal};
 use netra_stand_in::{Options, StandIn};
-use tempfile::TempDir;
 
+use crate::checks::{Checks, SEED, errors, ledger};
 use crate::{PROBE, Stage, told};
-
-/// Tokens signed here without the claim `token_type`, and nothing else wrong.
-const SEED: &str = "token_source = \"mint\"\nfresh_users = true\n[mint]\ntoken_type = \"\"\n";
-
-/// The built checks, in a folder of their own.
-struct Checks {
-    out: TempDir,
-    env: BTreeMap<&'static str, String>,
-}
-
-impl Checks {
-    fn new() -> Self {
-        let out = tempfile::tempdir().expect("a temporary folder");
-        Self { env: BTreeMap::from([("CRITICAL_OUT_DIR", out.path().display().to_string())]), out }
-    }
-
-    fn with(mut self, name: &'static str, value: &str) -> Self {
-        self.env.insert(name, value.to_owned());
-        self
-    }
-
-    /// With these keys of the stand-in's target changed.
-    fn set(self, settings: &str) -> Self {
-        let mut file: toml::Table = include_str!("../../staging.toml").parse().expect("staging.toml is TOML");
-        let more: toml::Table = settings.parse().expect("settings");
-        file["targets"]["stand-in"].as_table_mut().expect("a target").extend(more);
-        let config = self.out.path().join("staging.toml");
-        fs::write(&config, file.to_string()).expect("settings");
-        let config = config.display().to_string();
-        self.with("CRITICAL_CONFIG", &config)
-    }
-
-    /// Points it at a server, with its secrets.
-    fn against(self, server: &StandIn) -> Self {
-        let ca = self.out.path().join("ca.pem");
-        fs::write(&ca, server.ca_pem().unwrap_or_default()).expect("a CA file");
-        let checks = self.with("CRITICAL_API_URL", server.api_url()).with("CRITICAL_WS_URL", server.ws_url());
-        let checks = checks.with("CRITICAL_AUTH_URL", server.auth_url()).with("CRITICAL_CA_FILE", &ca.display().to_string());
-        checks.with("JWT_SECRET_STAGING", server.jwt_secret()).with("E2E_OAUTH_SIMULATION_KEY", server.e2e_key())
-    }
-
-    fn command(&self, program: &Path, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments).env("RUST_TEST_THREADS", "25");
-        for inherited in
-            ["RUST_BACKTRACE", "CRITICAL_TARGET", "NEXTEST", "NEXTEST_RUN_ID", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "NO_COLOR"]
-        {
-            command.env_remove(inherited);
-        }
-        command.envs(&self.env).stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        self.command(&crate::built::critical(), arguments).output().expect("the binary runs")
-    }
-
-    fn latest(&self) -> PathBuf {
-        fs::canonicalize(self.out.path().join("latest")).expect("a run")
-    }
-}
-
-fn ledger(run: &Path) -> Ledger {
-    read_json(&run.join("results.json")).expect("a ledger")
-}
 
 fn read(run: &Path, name: &str) -> String {
     fs::read_to_string(run.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-fn errors(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
 // ---- the report -----------------------------------------------------------------------------------------------------
 
-/// What is the same in the reports of all runs of one situation: headings, the verdict, the table of what is broken.
+/// What is the same in the reports of all runs of one situation: headings, the verdict, what broke and what passed, without
+/// times.
 fn frame(report: &str) -> Vec<&str> {
     let same = |line: &&str| ["## ", "### ", "**", "| claim", "| token_type", "| 0"].iter().any(|start| line.starts_with(start));
-    report.lines().filter(same).collect()
+    let time = |c: char| c.is_ascii_digit() || " .|".contains(c);
+    report.lines().filter(same).map(|line| line.trim_end_matches(time)).collect()
 }
 
 /// The example in the documentation is this run's report: `UPDATE_DOCS=1 cargo test --test suite example` writes it anew.
@@ -199,7 +131,7 @@ fn colours_are_for_terminals_that_want_them() {
     let in_terminal = |checks: &Checks| {
         let binary = crate::built::critical();
         let command = format!("{} test_005", binary.display());
-        let mut script = checks.command(Path::new("script"), &["--quiet", "--return", "--command", &command, "/dev/null"]);
+        let mut script = checks.by(Path::new("script"), &["--quiet", "--return", "--command", &command, "/dev/null"]);
         String::from_utf8_lossy(&script.output().expect("script(1) runs").stdout).into_owned()
     };
     let painted = in_terminal(&checks);
@@ -238,7 +170,7 @@ async fn a_killed_run_leaves_a_ledger_that_says_what_is_missing_and_nothing_earl
     assert!(checks.run(&["test_005"]).status.success());
     let earlier = read(&checks.out.path().join("earlier"), "results.json");
     let checks = checks.with("CRITICAL_RUN_ID", "killed");
-    let mut command = checks.command(&crate::built::critical(), &["--test-threads=1"]);
+    let mut command = checks.command(&["--test-threads=1"]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary runs");
     let run = checks.out.path().join("killed");
     let some = poll::until(Duration::from_secs(60), Duration::from_millis(5), async || {
@@ -266,14 +198,7 @@ async fn a_killed_run_leaves_a_ledger_that_says_what_is_missing_and_nothing_earl
 fn two_runs_at_once_do_not_meet() {
     let checks = Checks::new();
     let children: Vec<_> = (0..2)
-        .map(|_| {
-            checks
-                .command(&crate::built::critical(), &["test_00"])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("it runs")
-        })
+        .map(|_| checks.command(&["test_00"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs"))
         .collect();
     for child in children {
         assert!(child.wait_with_output().expect("it ends").status.success());
@@ -298,7 +223,7 @@ fn a_disk_that_is_full_is_named_with_the_remedy_and_what_fits_is_kept() {
     // No file grows beyond 32 KiB, as on a disk without room; the signal that comes with it is ignored, as the error is wanted.
     let binary = crate::built::critical();
     let limited = format!("trap '' XFSZ; ulimit -f 32; exec {} test_005 test_012", binary.display());
-    let output = checks.command(Path::new("bash"), &["-c", &limited]).output().expect("bash runs");
+    let output = checks.by(Path::new("bash"), &["-c", &limited]).output().expect("bash runs");
     let story = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(!output.status.success());
     assert!(
