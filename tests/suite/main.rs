@@ -19,6 +19,7 @@ mod diagnosis_plant;
 mod formats;
 mod judging;
 mod laid;
+mod leaks;
 mod merging;
 mod page;
 mod past;
@@ -26,6 +27,7 @@ mod readme;
 mod reports;
 #[path = "../stand_in.rs"]
 mod stand_in;
+mod tokens;
 mod tools;
 mod verdicts;
 mod workflows;

@@ -121,7 +121,7 @@ async fn a_panic_is_errored_not_failed() {
 #[tokio::test]
 async fn a_hung_check_is_timed_out_and_says_what_it_waits_for() {
     let config = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(&config, "[targets.stand-in]\nembedded = true\n[targets.stand-in.deadlines]\ncheck_s = 1\n").expect("a setting");
+    std::fs::write(&config, "[targets.stand-in]\nembedded = true\n[targets.stand-in.deadlines]\ncheck_s = 4\n").expect("a setting");
     let stage = Stage::with(&[("CRITICAL_CONFIG", &config.path().display().to_string())]);
     let outcome = PROBE.run(stage.staging.clone(), async |cx| {
         let alice = cx.user("alice").await?;
