@@ -98,15 +98,21 @@ pub fn run(env: &Environment, launch: Launch) -> Told {
 async fn examine(chart: &mut Chart, cx: &Cx) {
     let mut lab = Lab::new(cx);
     let target = cx.target().clone();
-    let ways = [(&target.api, "CRITICAL_API_URL"), (&target.auth, "CRITICAL_AUTH_URL"), (&target.ws, "CRITICAL_WS_URL")];
+    let ways = [
+        ("the API", &target.api, "CRITICAL_API_URL"),
+        ("the auth service", &target.auth, "CRITICAL_AUTH_URL"),
+        ("the socket", &target.ws, "CRITICAL_WS_URL"),
+    ];
     let (api, auth, ws) =
-        tokio::join!(transport::steps(&lab, ways[0].0), transport::steps(&lab, ways[1].0), transport::steps(&lab, ways[2].0));
-    for ((url, variable), steps) in ways.into_iter().zip([api, auth, ws]) {
+        tokio::join!(transport::steps(&lab, ways[0].1), transport::steps(&lab, ways[1].1), transport::steps(&lab, ways[2].1));
+    for ((whose, url, variable), steps) in ways.into_iter().zip([api, auth, ws]) {
         let host = format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
         let ms = |step: Option<f64>| step.map_or("-".to_owned(), |ms| format!("{ms:.1} ms"));
         match steps {
-            Ok(it) => chart.good(format!("way to {host}: DNS {}, TCP {}, TLS {}", ms(it.dns_ms), ms(it.tcp_ms), ms(it.tls_ms))),
-            Err(failed) => chart.bad(format!("way to {host}"), transport::of_step(&failed, url, variable)),
+            Ok(it) => {
+                chart.good(format!("way to {whose}, {host}: DNS {}, TCP {}, TLS {}", ms(it.dns_ms), ms(it.tcp_ms), ms(it.tls_ms)));
+            }
+            Err(failed) => chart.bad(format!("way to {whose}, {host}"), transport::of_step(&failed, url, variable)),
         }
     }
     if !chart.causes.is_empty() {
@@ -153,13 +159,10 @@ async fn health(chart: &mut Chart, lab: &mut Lab<'_>) {
         let Some(shown) = recorded.last() else { continue };
         match reply {
             Some(reply) if reply.status == 200 => {
-                let text = |key: &str| reply.json()[key].as_str().unwrap_or("?").to_owned();
-                chart.good(format!(
-                    "{who}: {}, version {}, {:.1} ms",
-                    text("status"),
-                    text("version"),
-                    reply.elapsed.as_secs_f64() * 1e3
-                ));
+                let text = |key: &str| reply.json()[key].as_str().map(str::to_owned);
+                let version = text("version").map_or(String::new(), |version| format!(", version {version}"));
+                let status = text("status").unwrap_or_else(|| "no status".to_owned());
+                chart.good(format!("{who}: {status}{version}, {:.1} ms", reply.elapsed.as_secs_f64() * 1e3));
                 if who == "API, /health"
                     && let Some(cause) = service::wrong_environment(cx, shown)
                 {

@@ -18,26 +18,17 @@ static REPRO: Check =
 /// # Errors
 /// 1 if it is not welcomed; 2 for words that are not understood or a wrong configuration; 3 if the target cannot be reached.
 pub fn socket(env: &Environment, launch: Launch, options: &[&str]) -> Told {
-    let mut options = options.iter();
-    let (mut token, mut by) = (None, "header");
-    while let Some(option) = options.next() {
-        match (*option, options.next()) {
-            ("--token", Some(what)) if ["minted", "issued", "garbage", "none"].contains(what) => token = Some(*what),
-            ("--by", Some(how)) if ["header", "subprotocol", "query"].contains(how) => by = how,
-            (other, _) => return Err((2, format!("{other:?} is not understood: see critical help"))),
-        }
-    }
+    let Shown { token, by } = parse(options)?;
     on_target(env, launch, async |cx| {
         let shown = match token {
             Some("none") => None,
-            Some("garbage") => Some(Secret::new(garbage())),
             other => Some(fresh(cx, other).await?),
         };
         let dial = cx.dial().caller("repro", false);
         let dial = match (&shown, by) {
             (None, _) => dial,
-            (Some(token), "subprotocol") => dial.subprotocol(token.expose()),
-            (Some(token), "query") => dial.query(token.expose()),
+            (Some(token), Some("subprotocol")) => dial.subprotocol(token.expose()),
+            (Some(token), Some("query")) => dial.query(token.expose()),
             (Some(token), _) => dial.bearer(token.expose()),
         };
         let refusal = dial.refusal().await;
@@ -53,12 +44,34 @@ pub fn socket(env: &Environment, launch: Launch, options: &[&str]) -> Told {
     })
 }
 
+/// What is shown, and how; each as its option says it.
+#[derive(Default)]
+struct Shown<'a> {
+    token: Option<&'a str>,
+    by: Option<&'a str>,
+}
+
+fn parse<'a>(options: &[&'a str]) -> Result<Shown<'a>, (u8, String)> {
+    let mut shown = Shown::default();
+    for pair in options.chunks(2) {
+        match *pair {
+            ["--token", what @ ("minted" | "issued" | "garbage" | "none")] => shown.token = Some(what),
+            ["--by", how @ ("header" | "subprotocol" | "query")] => shown.by = Some(how),
+            _ => return Err((2, format!("{:?} is not understood: see critical help", pair.join(" ")))),
+        }
+    }
+    Ok(shown)
+}
+
 /// A fresh token, as a header for curl's `-H @-`.
 ///
 /// # Errors
 /// As [`socket`].
-pub fn token(env: &Environment, launch: Launch) -> Told {
-    on_target(env, launch, async |cx| fresh(cx, None).await.map(|token| format!("Authorization: Bearer {}", token.expose())))
+pub fn token(env: &Environment, launch: Launch, options: &[&str]) -> Told {
+    let Shown { token, by: None } = parse(options)? else {
+        return Err((2, "a token for curl goes into a header: --by is for critical ws".to_owned()));
+    };
+    on_target(env, launch, async |cx| fresh(cx, token).await.map(|token| format!("Authorization: Bearer {}", token.expose())))
 }
 
 /// A token of this source, or of the target's own.
@@ -70,6 +83,8 @@ async fn fresh(cx: &Cx, source: Option<&str>) -> Result<Secret, (u8, String)> {
         crate::config::TokenSource::Env => "env",
     });
     match (source, &target.jwt_secret) {
+        ("none", _) => Err((2, "without a token there is nothing to print".to_owned())),
+        ("garbage", _) => Ok(Secret::new(garbage())),
         ("issued", _) => Lab::new(cx).issue().await.map_err(|error| (1, error)),
         ("minted", Some(secret)) => {
             let (id, email) = settings.users.first().and_then(|user| user.split_once(' ')).unwrap_or(("e2e-critical-repro", ""));

@@ -20,6 +20,7 @@ critical ws [OPTIONS]       opens the socket once and shows every frame
     --token minted|issued|garbage|none    what is shown there; as the target's token_source has it unless given
     --by header|subprotocol|query         how; by header unless given
 critical token              a fresh token as a header, for a pipe: critical token | curl -H @- URL
+    --token minted|issued|garbage
 
 A RUN is an id in target/critical, the path of a run's folder, `latest`, or `latest~1` for the one before.
 The target is that of CRITICAL_TARGET and of the other variables in staging.toml.
@@ -41,10 +42,10 @@ fn main() -> ExitCode {
         ["report", run] => past_runs::report(&Places::of(&env), run),
         ["merge", words @ ..] => merge::run(&env, words),
         ["ws", options @ ..] => repro::socket(&env, no_stand_in, options),
-        ["token"] if std::io::stdout().is_terminal() => {
+        ["token", ..] if std::io::stdout().is_terminal() => {
             Err((2, "a token is not shown on a terminal: critical token | curl -H @- URL".to_owned()))
         }
-        ["token"] => repro::token(&env, no_stand_in),
+        ["token", options @ ..] => repro::token(&env, no_stand_in, options),
         ["help" | "--help" | "-h"] => Ok(HELP.to_owned()),
         _ => Err((2, HELP.to_owned())),
     };

@@ -59,8 +59,8 @@ impl fmt::Display for Door {
             Self::Verify => "/auth/verify",
             Self::Http => "the API",
             Self::Header => "the socket",
-            Self::Subprotocol => "the socket, by subprotocol",
-            Self::Query => "the socket, by query",
+            Self::Subprotocol => "the socket (by subprotocol)",
+            Self::Query => "the socket (by query)",
         })
     }
 }

@@ -1,12 +1,15 @@
 //! The story of a failure: why, five times, each with its evidence; and what to do next, ready to paste.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::Findings;
-use super::lab::{Answer, Trial};
+use super::lab::{Answer, Door, Lab, Trial};
 use super::rules::{Calls, Ruling, header};
+use super::token::{Source, Subject};
+use crate::config::TokenSource;
 use crate::context::Cx;
 use crate::evidence::Evidence;
 use crate::exchange::{Exchange, Kind, cut};
@@ -83,10 +86,11 @@ pub(crate) fn next(cx: &Cx, evidence: &Evidence, ruling: &Ruling, findings: &Fin
     };
     let mut all = Vec::new();
     if let Some(shown) = &ruling.shown {
+        let again = again(cx, shown);
         all.push(if shown.kind == Kind::WebSocket {
-            format!("{target}cargo run --quiet --bin critical -- ws{}", if shown.credential_good { "" } else { " --token garbage" })
+            format!("{target}cargo run --quiet --bin critical -- ws{again}")
         } else {
-            curl(&target, shown)
+            curl(&format!("{target}cargo run --quiet --bin critical -- token{again}"), cx.settings().ca_file.as_deref(), shown)
         });
         all.push(log_query(evidence, shown));
     }
@@ -97,13 +101,37 @@ pub(crate) fn next(cx: &Cx, evidence: &Evidence, ruling: &Ruling, findings: &Fin
     all
 }
 
-/// The same request by curl; the token comes through a pipe and is seen by nobody.
-fn curl(target: &str, shown: &Exchange) -> String {
-    let bearer = shown.request_headers.iter().any(|(name, _)| name == "authorization");
+/// How `critical ws` and `critical token` show a token like that of an exchange: their options.
+fn again(cx: &Cx, shown: &Exchange) -> String {
+    let subject = Subject::of(shown, &Lab::new(cx));
+    let own = match cx.settings().token_source {
+        TokenSource::AuthService => Source::Issued,
+        TokenSource::Mint => Source::Minted,
+        TokenSource::Env => Source::HandedIn,
+    };
+    let token = match subject.as_ref().map(|subject| subject.source) {
+        None if shown.credential_good => "",
+        None if header_of_request(shown, "authorization").is_empty() && shown.kind == Kind::WebSocket => " --token none",
+        _ if !shown.credential_good => " --token garbage",
+        Some(Source::Minted) if own != Source::Minted => " --token minted",
+        Some(Source::Issued) if own != Source::Issued => " --token issued",
+        _ => "",
+    };
+    let by = match subject.map(|subject| subject.door) {
+        Some(Door::Subprotocol) => " --by subprotocol",
+        Some(Door::Query) => " --by query",
+        _ => "",
+    };
+    format!("{token}{by}")
+}
+
+/// The same request by curl; the token comes from a program, through a pipe, and is seen by nobody.
+fn curl(token: &str, ca_file: Option<&Path>, shown: &Exchange) -> String {
+    let bearer = !header_of_request(shown, "authorization").is_empty();
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
     let mut command = String::new();
     if bearer {
-        let _ = write!(command, "{target}cargo run --quiet --bin critical -- token | ");
+        let _ = write!(command, "{token} | ");
     }
     let _ = write!(command, "curl -sS -i -X {}", shown.method);
     if bearer {
@@ -112,13 +140,20 @@ fn curl(target: &str, shown: &Exchange) -> String {
     if let Some(body) = shown.request_body.as_ref().filter(|body| !body.contains("[cut: ")) {
         let _ = write!(command, " -H 'content-type: application/json' -d {}", quoted(body));
     }
+    if let Some(file) = ca_file {
+        let _ = write!(command, " --cacert {}", quoted(&file.display().to_string()));
+    }
     let _ = write!(command, " {}", quoted(&shown.url));
     command
 }
 
+fn header_of_request<'a>(exchange: &'a Exchange, name: &str) -> &'a str {
+    exchange.request_headers.iter().find(|(other, _)| other == name).map_or("", |(_, value)| value)
+}
+
 /// A query for Google Cloud Logging: the ids of the exchange, in its minute.
 fn log_query(evidence: &Evidence, shown: &Exchange) -> String {
-    let request_id = shown.request_headers.iter().find(|(name, _)| name == "x-request-id").map_or("", |(_, value)| value);
+    let request_id = header_of_request(shown, "x-request-id");
     let ids: Vec<_> =
         [header(shown, "x-trace-id"), request_id].into_iter().filter(|id| !id.is_empty()).map(|id| format!("\"{id}\"")).collect();
     let began = parse_iso(&evidence.started_at).unwrap_or_default() + shown.started_ms / 1e3;

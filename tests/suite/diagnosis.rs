@@ -1,5 +1,6 @@
 //! What a diagnosis may and may not do, the seed case by name, the doctor, and the story told again.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use netra_critical::config::Places;
@@ -8,6 +9,7 @@ use netra_critical::evidence::Evidence;
 use netra_critical::exchange::Phase;
 use netra_critical::{Verdict, doctor, explain};
 use netra_stand_in::{Options, StandIn};
+use rstest::rstest;
 
 use crate::checks::{Checks, SEED, text};
 use crate::diagnosis_plant::{Body, Plant};
@@ -142,6 +144,33 @@ fn a_failure_is_told_again_from_its_evidence_alone() {
     assert_eq!(explain::check(&places, "002").expect_err("no failure").0, 2);
 }
 
+/// What to do next is pasted into a shell: there it does what the check did.
+#[rstest]
+#[case::over_http("", &[], Some("JWT_SECRET_STAGING"), "test_002", "HTTP/2 401")]
+#[case::on_the_socket(SEED, &[], None, "test_001", "not welcomed")]
+#[case::by_subprotocol("", &["subprotocol-token-ignored"], None, "test_002", "--by subprotocol")]
+#[case::garbage_gets_in("", &["authentication-off"], None, "test_002", "HTTP/2 200")]
+#[case::with_a_body("", &["POST /api/threads: answers 500"], None, "test_013", "HTTP/2 500")]
+fn the_next_step_can_be_pasted(
+    #[case] settings: &str,
+    #[case] faults: &[&str],
+    #[case] wrong: Option<&'static str>,
+    #[case] check: &str,
+    #[case] wanted: &str,
+) {
+    let (checks, _server) = planted(settings, faults);
+    let checks = if let Some(name) = wrong { checks.with(name, "not-the-secret-of-the-server") } else { checks };
+    checks.run(&[check]);
+    let evidence = checks.evidence().remove(0);
+    let step = evidence.diagnosis.expect("a diagnosis").next.remove(0);
+    let (cargo, built) = ("cargo run --quiet --bin critical --", env!("CARGO_BIN_EXE_critical"));
+    assert!(step.contains(cargo), "{step}");
+    let output = checks.by(Path::new("bash"), &["-c", &step.replace(cargo, built)]).output().expect("bash runs");
+    let told = text(&output);
+    assert!(told.contains(wanted) || step.contains(wanted), "{step}\n{told}");
+    assert!(!told.contains("SSL certificate") && !told.contains("understood"), "{step}\n{told}");
+}
+
 // ---- the doctor -----------------------------------------------------------------------------------------------------
 
 fn examined((checks, _server): &(Checks, StandIn)) -> (u8, String) {
@@ -165,7 +194,7 @@ fn the_doctor_finds_a_sound_target_sound() {
     for part in [
         "(CRITICAL_API_URL)",
         "JWT_SECRET_STAGING = set (the environment)",
-        "way to 127.0.0.1:",
+        "way to the socket, 127.0.0.1:",
         "clock: ",
         "API, /health/ready: ready",
         "strangers: ",
