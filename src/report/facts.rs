@@ -33,7 +33,6 @@ pub struct Facts {
     #[serde(skip)]
     pub answers_ms: Vec<f64>,
     /// Milliseconds from dialling to the welcome, for each socket that got one.
-    #[serde(skip)]
     pub welcomes_ms: Vec<f64>,
     /// Milliseconds of each new connection's DNS, TCP and TLS together.
     #[serde(skip)]

@@ -329,8 +329,12 @@ fn evidence(out: &mut String, run: &Run) {
     };
     let _ = writeln!(
         out,
-        "* {} requests ({} streams), {} WebSocket handshakes accepted, {} refused",
-        facts.requests, facts.streams, facts.sockets, facts.sockets_refused
+        "* {} requests ({} streams); {} WebSocket handshakes answered with 101, {} of them with a welcome; {} refused",
+        facts.requests,
+        facts.streams,
+        facts.sockets,
+        facts.welcomes_ms.len(),
+        facts.sockets_refused
     );
     for (what, all) in [
         ("hosts", &facts.hosts),

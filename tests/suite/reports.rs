@@ -58,7 +58,9 @@ fn the_example_shows_cause_evidence_and_next_step_in_its_first_screen() {
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/EXAMPLE.md");
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(&path, &report).expect("the example");
+        // The folder of this test is nobody's business.
+        let folder = format!("{}/", checks.out.path().display());
+        fs::write(&path, report.replace(&folder, "")).expect("the example");
     }
     let kept = fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(
@@ -89,7 +91,7 @@ fn a_filtered_run_says_what_did_not_run() {
     assert!(report.contains("**○ 1 of 25 passed, 24 not run: incomplete**"), "{report}");
     assert!(report.contains("**Not run**: 001, 002, 004"), "{report}");
     for part in [
-        "WebSocket handshakes accepted",
+        "WebSocket handshakes answered with 101, ",
         "server clock: ",
         "environment as the service reports it: `staging`",
         "service discovery: 0 bytes",
