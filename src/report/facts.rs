@@ -17,7 +17,7 @@ pub struct Facts {
     pub streams: usize,
     /// WebSocket handshakes that ended in 101.
     pub sockets: usize,
-    /// WebSocket handshakes that ended otherwise.
+    /// WebSocket handshakes that ended with another status.
     pub sockets_refused: usize,
     /// Frames sent over WebSockets.
     pub frames_sent: usize,
@@ -116,7 +116,7 @@ impl Facts {
         let mut error = x.response_body.as_deref().and_then(|body| coded(&serde_json::from_str(body).ok()?));
         match (x.kind, x.status) {
             (Kind::WebSocket, Some(101)) => self.sockets += 1,
-            (Kind::WebSocket, _) => self.sockets_refused += 1,
+            (Kind::WebSocket, Some(_)) => self.sockets_refused += 1,
             (kind, Some(_)) => {
                 self.requests += 1;
                 self.streams += usize::from(kind == Kind::Sse);
