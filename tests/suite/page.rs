@@ -49,10 +49,11 @@ fn in_a_browser_it_can_be_read_filtered_unfolded_and_printed() {
 }
 
 #[test]
-fn it_is_sound_html_whatever_the_verdicts() {
+fn it_is_sound_html_whatever_the_verdicts_and_devtools_reads_the_traffic() {
     let checks = Checks::new().with("CRITICAL_FAULT", "message-lost");
     checks.run(&["test_001", "test_012", "test_023"]);
     let page = checks.latest().join("report.html");
+    assert_eq!(node("devtools.cjs", &page, &[("HAR", &checks.latest().join("run.har"))]), "ok\n");
     let text = fs::read_to_string(&page).expect("a page");
     for shown in ["1 of 25 checks did not pass", "data-verdict=\"not-run\"", "class=\"strip\"", "class=\"socket\""] {
         assert!(text.contains(shown), "{shown}");

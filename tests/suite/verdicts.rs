@@ -22,6 +22,9 @@ async fn a_check_that_expects_and_exchanges_passes() {
     assert_eq!(evidence.verdict, Verdict::Passed);
     assert!(evidence.bytes_sent > 0 && evidence.bytes_received > 0);
     let exchange = &evidence.exchanges[0];
+    let (process, peak_kib) = evidence.process;
+    assert_eq!(process, std::process::id());
+    assert!(!cfg!(target_os = "linux") || peak_kib.is_some_and(|kib| kib > 4_096), "{peak_kib:?}");
     assert_eq!((exchange.status, exchange.http_version.as_deref()), (Some(200), Some("HTTP/2.0")));
     assert_eq!(exchange.tls.as_ref().map(|tls| tls.version.as_str()), Some("TLSv1.3"));
     assert_eq!(exchange.tls.as_ref().map(|tls| tls.certificate_sha256.len()), Some(64));
