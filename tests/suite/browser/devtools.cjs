@@ -17,7 +17,7 @@ const shown = async (page, wanted) => {
     last = await texts(page);
     if (last.includes(wanted)) return;
   }
-  assert.fail(`${wanted} is not in ${last.filter((it) => /request/.test(it))}`);
+  assert.fail(`${wanted} is not in ${last.filter((it) => / requests$/.test(it))}`);
 };
 
 open(async (_, browser) => {
