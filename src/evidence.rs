@@ -242,7 +242,7 @@ impl RunFolder {
     /// A folder that cannot be written, with its path.
     pub fn open(env: &Environment, places: &Places, roster: &[&Check], target: Option<&Target>) -> Result<Self, ConfigError> {
         let run_id = places.run_id.clone().unwrap_or_else(new_run_id);
-        if run_id.is_empty() || run_id.contains(['/', '\\']) || run_id.starts_with('.') {
+        if run_id.contains(['/', '\\']) || run_id.starts_with('.') {
             return Err(ConfigError::new(
                 format!("CRITICAL_RUN_ID={run_id:?} is no folder name"),
                 "use letters, digits and dashes",

@@ -64,6 +64,19 @@ fn a_damaged_sequence_names_the_damage(#[case] got: &[&str], #[case] part: &str)
     assert_eq!(same_sequence(&["a", "b", "c"], &["a", "b", "c"]), Ok(()));
     let mismatch = same_sequence(&["a", "b", "c"], got).expect_err("must differ");
     assert!(mismatch.got.contains(part), "{mismatch:?}");
+    let kinds = ["lost: ", "twice or foreign: ", "out of order"];
+    assert!(kinds.iter().all(|kind| mismatch.got.matches(kind).count() == part.matches(kind).count()), "{mismatch:?}");
+}
+
+#[test]
+fn long_texts_are_shown_from_where_they_part_and_others_whole() {
+    let long = "a".repeat(1_000);
+    let early = difference(&long, &format!("b{long}"));
+    assert!(early.wanted.starts_with("aaa") && early.got.starts_with("baa"), "{early:?}");
+    let short = "a".repeat(600);
+    assert_eq!(difference(&short, &format!("{short}b")).wanted, short);
+    let late = difference(&"a".repeat(601), &format!("{}b", "a".repeat(600)));
+    assert!(late.wanted.starts_with("(601 characters) …a"), "{late:?}");
 }
 
 #[test]
@@ -297,4 +310,23 @@ fn a_refusal_with_half_of_its_fields_is_told() {
     frame["details"]["environment"] = json!("production");
     let told = refusal(101, vec![frame], Some(1008)).is_clean(&["NO_TOKEN"], "staging");
     assert!(told.is_err_and(|mismatch| mismatch.got == "/details/environment \"production\""));
+}
+
+#[test]
+fn refusals_look_the_same_but_for_what_an_outsider_could_tell_them_apart_by() {
+    let told = |message: &str| {
+        let mut frame = error_frame("VALIDATION_FAILED");
+        frame["error_message"] = message.into();
+        refusal(101, vec![frame], Some(1008)).look()
+    };
+    let plain = told("no");
+    assert_eq!(plain, "101 \"VALIDATION_FAILED\" \"no\" Some(1008)");
+    assert_eq!(told("no | Debug: 475 chars, 2 dots"), plain);
+    let others = [
+        told("no such user"),
+        refusal(101, vec![error_frame("NO_TOKEN")], Some(1008)).look(),
+        refusal(101, vec![error_frame("VALIDATION_FAILED")], Some(1011)).look(),
+        refusal(401, vec![], None).look(),
+    ];
+    assert!(others.iter().all(|other| *other != plain), "{others:?}");
 }

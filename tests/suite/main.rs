@@ -20,6 +20,7 @@ mod formats;
 mod judging;
 mod laid;
 mod leaks;
+mod ledger;
 mod merging;
 mod page;
 mod past;

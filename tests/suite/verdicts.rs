@@ -112,6 +112,16 @@ async fn a_broken_expectation_fails_even_if_its_result_is_thrown_away() {
 }
 
 #[tokio::test]
+async fn a_long_answer_is_told_in_part() {
+    let stage = Stage::new();
+    let outcome = PROBE.run(stage.staging.clone(), async |cx| {
+        cx.anonymous().get("/health").send().await?.must("health is short").that(false, "a short one", "x".repeat(10_000))
+    });
+    let text = told(outcome.await);
+    assert!(text.contains("[cut: 2400 of 10000 bytes shown]"), "{text}");
+}
+
+#[tokio::test]
 async fn a_panic_is_errored_not_failed() {
     let stage = Stage::new();
     #[expect(clippy::unreachable, reason = "a panic is what is tried")]
