@@ -97,10 +97,15 @@ fn evidence_that_is_damaged_is_an_error_of_its_check_and_is_named() {
 fn evidence_that_is_gone_leaves_nothing_in_the_ledger() {
     let out = folder();
     let folder = Laid { run_id: "run-0", minute: 0, ran: &[(1, Passed, 1.0), (2, Failed, 2.0)] }.lay(out.path());
-    change(&evidence(&folder, 2), |it| it["diagnosis"] = diagnosis("gateway"));
+    change(&evidence(&folder, 2), |it| {
+        it["diagnosis"] = diagnosis("gateway");
+        it["waiting_for"] = json!(["an answer"]);
+    });
     render(&folder).expect("a run");
     let before = ledger(&folder);
-    assert_eq!((entry(&before, 2).verdict, entry(&before, 2).cause.as_deref()), (Failed, Some("gateway")));
+    let told = entry(&before, 2);
+    assert_eq!((told.verdict, told.cause.as_deref()), (Failed, Some("gateway")));
+    assert_eq!(told.summary.as_deref(), Some("was waiting for an answer"));
     fs::remove_file(evidence(&folder, 2)).expect("evidence");
     render(&folder).expect("a run");
     let after = ledger(&folder);
