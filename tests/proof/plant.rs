@@ -1,11 +1,12 @@
 //! Planting: the built `critical` binary, as users run it, with a stand-in that tells one fault (`CRITICAL_FAULT`).
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use netra_critical::evidence::{Evidence, Ledger, read_json};
+
+use crate::built;
 
 /// Runs at the same time: most of a run is waiting.
 const AT_ONCE: usize = 10;
