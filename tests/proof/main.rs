@@ -57,15 +57,23 @@ fn proof(arguments: &[String]) -> Result<ExitCode, String> {
         ["--check", check] => whole(&ground, &table, Some(number(check)?)),
         [fault, "--times", times] => {
             let times = times.parse().map_err(|_| format!("--times {times} is no number"))?;
-            repeat(&ground, fault, times)
+            repeat(&ground, known(fault)?, times)
         }
         [option, ..] if option.starts_with('-') => Err(format!("{option} is no option\n{USAGE}")),
-        [fault, checks @ ..] => replay(&ground, &table, fault, checks),
+        [fault, checks @ ..] => replay(&ground, &table, known(fault)?, checks),
     }
 }
 
 fn number(check: &str) -> Result<u16, String> {
     check.trim_start_matches("test_").parse().map_err(|_| format!("{check:?} is no number of a check"))
+}
+
+/// A name of the catalogue, or what may be a bend: whether it is one, the stand-in says when it starts.
+fn known(fault: &str) -> Result<&str, String> {
+    let known = faults().any(|it| it.name == fault) || fault.contains(": ");
+    known
+        .then_some(fault)
+        .ok_or_else(|| format!("there is no fault {fault:?}: `cargo proof --list` names them all, and how to bend one place"))
 }
 
 /// One fault, told in full.

@@ -108,8 +108,16 @@ impl Ground {
             .stderr(errors)
             .status()
             .map_err(cannot)?;
+        let left = out.join("run/evidence");
+        if !left.is_dir() {
+            let checks = job.checks.iter().map(|check| format!("{check:03}")).collect::<Vec<_>>().join(", ");
+            return Err(format!(
+                "no check ran for {checks}: `cargo test --test critical -- --list` names those that there are, and {} says what happened",
+                output.display()
+            ));
+        }
         let mut evidence = Vec::new();
-        for file in std::fs::read_dir(out.join("run/evidence")).map_err(cannot)? {
+        for file in std::fs::read_dir(left).map_err(cannot)? {
             let path = file.map_err(cannot)?.path();
             let text = std::fs::read(&path).map_err(cannot)?;
             evidence.push(serde_json::from_slice::<Evidence>(&text).map_err(|error| format!("{}: {error}", path.display()))?);
