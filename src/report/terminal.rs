@@ -91,9 +91,12 @@ pub fn block(run: &Run, folder: &str, color: bool) -> String {
         lines.push(format!("    do: {}", trouble.remedy));
     }
     let without = run.checks.iter().filter(|it| it.is_red() && it.cause().is_none() && it.evidence.trouble.is_none());
-    let without: Vec<_> = without.map(|it| format!("{:03}", it.evidence.id)).collect();
+    let without: Vec<_> = without.map(|it| &it.evidence).collect();
     if !without.is_empty() {
-        lines.push(format!("without a known cause: {}", without.join(", ")));
+        let ids: Vec<_> = without.iter().map(|it| format!("{:03}", it.id)).collect();
+        lines.push(format!("without a known cause: {}", ids.join(", ")));
+        let broken = without.iter().filter_map(|it| Some(format!("    {:03} broke: {}", it.id, it.failure.as_ref()?.expectation)));
+        lines.extend(broken.take(CAUSES_TOLD));
     }
     let list = |ids: &[u16]| ids.iter().map(|id| format!("{id:03}")).collect::<Vec<_>>().join(", ");
     let still: Vec<u16> = run.since.still.iter().map(|it| it.check).collect();

@@ -114,6 +114,7 @@ fn each_check_has_a_line_and_the_run_a_short_block_at_its_end() {
     let block: Vec<_> = told.lines().skip_while(|line| !line.starts_with("critical checks · stand-in")).collect();
     assert!((3..=terminal::BLOCK_LINES).contains(&block.len()), "{told}");
     assert!(block[1].starts_with("✗ ") && block[1].contains(" of 25 passed"), "{told}");
+    assert!(block.contains(&"    012 broke: every message is listed once on each reading"), "{told}");
     assert!(block.last().is_some_and(|line| line.starts_with("report  ") && line.contains("report.html")), "{told}");
     assert!(!told.contains('\u{1b}'), "{told}");
 }
